@@ -1,0 +1,65 @@
+//! Every document of a split once, in order.
+
+use std::sync::Arc;
+
+use crate::{DataError, SegmentBatch, StreamConfig, TokenSet, batch::Place};
+
+/// Segment batches that hold every document of a set once.
+///
+/// Documents are taken in the order of the set. Each is read in one row; a row whose document has ended takes the
+/// next one, and is idle when there is none. With `max_document_len` the first that many tokens of each are read.
+#[derive(Debug)]
+pub struct EvaluationStream {
+    set: Arc<TokenSet>,
+    config: StreamConfig,
+    next_document_idx: usize,
+    rows: Vec<Option<Row>>,
+}
+
+/// The document that a row reads, and the position of its next segment.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    document_idx: usize,
+    position: usize,
+}
+
+impl EvaluationStream {
+    /// Returns the stream from its beginning.
+    ///
+    /// # Errors
+    /// As [`StreamConfig::validate`].
+    pub fn new(set: Arc<TokenSet>, config: StreamConfig) -> Result<Self, DataError> {
+        config.validate(&set)?;
+        Ok(Self { set, config, next_document_idx: 0, rows: vec![None; config.batch] })
+    }
+
+    /// Returns the next document of the set, `None` when all were taken.
+    fn next_document(&mut self) -> Option<Row> {
+        let document_idx = self.next_document_idx;
+        (document_idx < self.set.num_documents()).then(|| {
+            self.next_document_idx += 1;
+            Row { document_idx, position: 0 }
+        })
+    }
+}
+
+impl Iterator for EvaluationStream {
+    type Item = SegmentBatch;
+
+    fn next(&mut self) -> Option<SegmentBatch> {
+        let mut batch = SegmentBatch::idle(&self.config);
+        let mut is_idle = true;
+        for row_idx in 0..self.config.batch {
+            let Some(row) = self.rows[row_idx].or_else(|| self.next_document()) else { continue };
+            is_idle = false;
+            let tokens = self.set.document(row.document_idx).tokens;
+            let piece = &tokens[..tokens.len().min(self.config.max_document_len.unwrap_or(usize::MAX))];
+            let Row { document_idx, position } = row;
+            let place = Place { document_idx, piece_start: 0, piece, position };
+            batch.fill_row(row_idx, place, self.config.target_rule);
+            let position = position + self.config.segment_len;
+            self.rows[row_idx] = (position < piece.len()).then_some(Row { position, ..row });
+        }
+        (!is_idle).then_some(batch)
+    }
+}

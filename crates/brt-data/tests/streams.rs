@@ -1,0 +1,296 @@
+//! The streams read every token, once, in order, and continue exactly.
+
+use std::sync::Arc;
+
+use brt_data::{
+    Document, EvaluationStream, SegmentBatch, StreamConfig, StreamCursor, TargetRule, TokenSet, TrainStream,
+};
+use proptest::prelude::*;
+
+/// Returns a set of documents of these lengths; token `i` of a document tells its position modulo 251.
+fn set(lens: &[usize]) -> Arc<TokenSet> {
+    let document = |(document_idx, &len): (usize, &usize)| Document {
+        name: format!("d{document_idx}"),
+        group: "g".into(),
+        text: (0..len).map(|i| (i % 251) as u8).collect(),
+    };
+    let documents: Vec<_> = lens.iter().enumerate().map(document).collect();
+    Arc::new(TokenSet::from_documents(&documents).unwrap())
+}
+
+fn config(batch: usize, segment_len: usize, target_rule: TargetRule) -> StreamConfig {
+    StreamConfig { batch, segment_len, target_rule, max_document_len: None }
+}
+
+/// Counts how often each token of each document was read and predicted, and checks tokens and targets.
+struct Coverage {
+    set: Arc<TokenSet>,
+    read: Vec<Vec<u32>>,
+    scored: Vec<Vec<u32>>,
+}
+
+impl Coverage {
+    fn new(set: &Arc<TokenSet>) -> Self {
+        let counts = |i| vec![0; set.document(i).tokens.len()];
+        let zeros: Vec<_> = (0..set.num_documents()).map(counts).collect();
+        Self { set: Arc::clone(set), read: zeros.clone(), scored: zeros }
+    }
+
+    fn add(&mut self, batch: &SegmentBatch) {
+        let n = batch.segment_len;
+        let mut num_scored = 0;
+        for row in 0..batch.batch {
+            let start = batch.start_token[row];
+            let Some(document_idx) = batch.document_idx[row] else {
+                assert!(batch.tokens[row * n..][..n].iter().all(|&token| token == 0));
+                assert!(batch.loss_mask[row * n..][..n].iter().all(|&mask| mask == 0.));
+                continue;
+            };
+            let tokens = self.set.document(document_idx).tokens;
+            for i in (0..n).filter(|i| batch.tokens[row * n + i] != 0) {
+                assert_eq!(batch.tokens[row * n + i], i64::from(tokens[start + i]));
+                self.read[document_idx][start + i] += 1;
+            }
+            for i in (0..n).filter(|i| batch.loss_mask[row * n + i] == 1.) {
+                assert_eq!(batch.targets[row * n + i], i64::from(tokens[start + i + 1]));
+                self.scored[document_idx][start + i + 1] += 1;
+                num_scored += 1;
+            }
+        }
+        assert_eq!(batch.num_scored, num_scored);
+    }
+}
+
+#[test]
+fn rows_carry_on_independently_and_idle_at_the_end() {
+    let stream = EvaluationStream::new(set(&[5, 2, 1]), config(2, 3, TargetRule::WithinSegment)).unwrap();
+    let batches: Vec<_> = stream.collect();
+    let [first, second] = &batches[..] else { panic!("expected 2 batches, got {}", batches.len()) };
+    // Byte b is token b + 3. Row 1 takes the third document when the second has ended.
+    assert_eq!(first.tokens, [3, 4, 5, /**/ 3, 4, 0]);
+    assert_eq!(first.targets, [4, 5, 0, /**/ 4, 0, 0]);
+    assert_eq!(first.loss_mask, [1., 1., 0., /**/ 1., 0., 0.]);
+    assert_eq!((first.num_scored, &first.start_of_sequence[..]), (3, &[true, true][..]));
+    assert_eq!(first.document_idx, [Some(0), Some(1)]);
+    assert_eq!(second.tokens, [6, 7, 0, /**/ 3, 0, 0]);
+    assert_eq!(second.targets, [7, 0, 0, /**/ 0, 0, 0]);
+    assert_eq!(second.start_of_sequence, [false, true]);
+    assert_eq!((&second.document_idx[..], &second.start_token[..]), (&[Some(0), Some(2)][..], &[3, 0][..]));
+    assert_eq!(second.num_scored, 1);
+
+    let mut stream = EvaluationStream::new(set(&[7, 2]), config(2, 3, TargetRule::AcrossSegments)).unwrap();
+    assert_eq!(stream.next().unwrap().targets, [4, 5, 6, /**/ 4, 0, 0]);
+    let second = stream.next().unwrap();
+    assert_eq!(second.tokens, [6, 7, 8, /**/ 0, 0, 0]);
+    assert_eq!(second.targets, [7, 8, 9, /**/ 0, 0, 0]);
+    assert_eq!((second.document_idx[1], second.start_of_sequence[1]), (None, false));
+    let third = stream.next().unwrap();
+    assert_eq!((third.tokens[0], third.num_scored), (9, 0));
+    assert!(stream.next().is_none() && stream.next().is_none());
+}
+
+#[test]
+fn only_the_first_tokens_are_evaluated_with_a_limit() {
+    let config = StreamConfig { max_document_len: Some(4), ..config(1, 3, TargetRule::AcrossSegments) };
+    let stream = EvaluationStream::new(set(&[9, 2]), config).unwrap();
+    let tokens: Vec<_> = stream.flat_map(|batch| batch.tokens).collect();
+    assert_eq!(tokens, [3, 4, 5, /**/ 6, 0, 0, /**/ 3, 4, 0]);
+}
+
+#[test]
+fn the_order_of_documents_depends_on_seed_and_epoch() {
+    let set = set(&[3; 40]);
+    let order = |seed| {
+        let mut stream =
+            TrainStream::new(Arc::clone(&set), config(1, 3, TargetRule::WithinSegment), seed).unwrap();
+        (0..80).map(|_| stream.next_batch().document_idx[0].unwrap()).collect::<Vec<_>>()
+    };
+    let epochs = order(1);
+    assert_ne!(epochs[..40], epochs[40..]);
+    assert_ne!(epochs, order(2));
+    assert_eq!(epochs, order(1));
+    // Written down: the order of the data must not change with a version of this crate or of a library.
+    assert_eq!(epochs[..8], [0; 8]);
+}
+
+#[test]
+fn more_rows_than_documents_read_later_epochs() {
+    let mut stream = TrainStream::new(set(&[6, 6]), config(5, 3, TargetRule::WithinSegment), 3).unwrap();
+    let batch = stream.next_batch();
+    assert!(batch.start_of_sequence.iter().all(|&start| start));
+    assert_eq!(stream.cursor().epoch, 2);
+}
+
+#[test]
+fn every_piece_of_a_long_document_has_its_epoch() {
+    let set = set(&[10, 3]);
+    let config = StreamConfig { max_document_len: Some(4), ..config(1, 2, TargetRule::AcrossSegments) };
+    let mut stream = TrainStream::new(Arc::clone(&set), config, 5).unwrap();
+    let mut coverage = Coverage::new(&set);
+    let mut starts = Vec::new();
+    // Three pieces of 4 tokens, the last one overlaps; each epoch has 2 segments of each document.
+    for _ in 0..12 {
+        let batch = stream.next_batch();
+        if batch.document_idx[0] == Some(0) && batch.start_of_sequence[0] {
+            starts.push(batch.start_token[0]);
+        }
+        coverage.add(&batch);
+    }
+    starts.sort_unstable();
+    assert_eq!(starts, [0, 4, 6]);
+    assert_eq!(coverage.read[0], [1, 1, 1, 1, 1, 1, 2, 2, 1, 1]);
+    assert_eq!(coverage.read[1], [3; 3]);
+    assert_eq!(coverage.scored[0], [0, 1, 1, 1, 0, 1, 1, 2, 1, 1]);
+}
+
+#[test]
+fn unusable_configurations_and_cursors_are_errors() {
+    let across = config(2, 3, TargetRule::AcrossSegments);
+    let cases = [
+        (StreamConfig { batch: 0, ..across }, "batch: expected at least 1, got 0"),
+        (StreamConfig { segment_len: 0, ..across }, "segment_len: expected at least 1, got 0"),
+        (config(2, 1, TargetRule::WithinSegment), "segment_len: expected at least 2, got 1"),
+        (
+            StreamConfig { max_document_len: Some(1), ..across },
+            "max_document_len: expected at least 2, got 1",
+        ),
+    ];
+    for (config, expected) in cases {
+        assert_eq!(TrainStream::new(set(&[9]), config, 0).unwrap_err().to_string(), expected);
+        assert_eq!(EvaluationStream::new(set(&[9]), config).unwrap_err().to_string(), expected);
+    }
+    let error = TrainStream::new(set(&[1, 1]), across, 0).unwrap_err().to_string();
+    let expected = "documents: expected one of at least 2 tokens, got a longest of 1; add longer documents";
+    assert_eq!(error, expected);
+    assert_eq!(EvaluationStream::new(set(&[1]), across).unwrap_err().to_string(), expected);
+
+    let mut stream = TrainStream::new(set(&[9, 9]), across, 4).unwrap();
+    stream.next_batch();
+    let cursor = stream.cursor();
+    let with = |change: fn(&mut StreamCursor)| {
+        let mut cursor = cursor.clone();
+        change(&mut cursor);
+        TrainStream::resume(set(&[9, 9]), across, 4, cursor).map(|_| ()).unwrap_err().to_string()
+    };
+    let text =
+        |what: &str| format!("cursor: expected {what}; resume with the configuration that wrote the cursor");
+    assert_eq!(with(|c| c.seed = 5), text("seed 4, got 5"));
+    assert_eq!(with(|c| c.segment_len = 2), text("segment_len 3, got 2"));
+    assert_eq!(with(|c| c.max_document_len = Some(8)), text("max_document_len none, got 8"));
+    assert_eq!(with(|c| c.rows.truncate(1)), text("batch 2, got 1"));
+    assert_eq!(with(|c| c.num_taken = 3), text("num_taken at most 2, got 3"));
+    assert_eq!(with(|c| c.rows[0].as_mut().unwrap().document_idx = 2), text("document_idx below 2, got 2"));
+    assert_eq!(with(|c| c.rows[0].as_mut().unwrap().position = 9), text("row position below 9, got 0 + 9"));
+    assert!(with(|c| c.manifest_sha256.clear()).starts_with("cursor: expected manifest_sha256 "));
+}
+
+fn rules() -> impl Strategy<Value = TargetRule> {
+    prop_oneof![Just(TargetRule::WithinSegment), Just(TargetRule::AcrossSegments)]
+}
+
+/// Documents of at least two tokens in the first place, so that something is predicted.
+fn lens() -> impl Strategy<Value = Vec<usize>> {
+    (2usize..40, prop::collection::vec(1usize..40, 0..9)).prop_map(|(first, mut lens)| {
+        lens.push(first);
+        lens
+    })
+}
+
+proptest! {
+    #[test]
+    fn an_evaluation_scores_every_token_but_the_first_once(
+        lens in lens(), batch in 1usize..5, segment_len in 1usize..12,
+    ) {
+        let set = set(&lens);
+        let mut coverage = Coverage::new(&set);
+        let mut num_rows = vec![0; lens.len()];
+        for batch in EvaluationStream::new(Arc::clone(&set), config(batch, segment_len, TargetRule::AcrossSegments)).unwrap() {
+            coverage.add(&batch);
+            for row in (0..batch.batch).filter(|&row| batch.start_of_sequence[row]) {
+                num_rows[batch.document_idx[row].unwrap()] += 1;
+            }
+        }
+        for (document_idx, &len) in lens.iter().enumerate() {
+            prop_assert_eq!(&coverage.read[document_idx], &vec![1; len]);
+            let mut scored = vec![1; len];
+            scored[0] = 0;
+            prop_assert_eq!(&coverage.scored[document_idx], &scored);
+            prop_assert_eq!(num_rows[document_idx], 1);
+        }
+    }
+
+    #[test]
+    fn within_segments_only_the_first_token_of_each_is_not_scored(lens in lens(), segment_len in 2usize..12) {
+        let set = set(&lens);
+        let mut coverage = Coverage::new(&set);
+        for batch in EvaluationStream::new(Arc::clone(&set), config(3, segment_len, TargetRule::WithinSegment)).unwrap() {
+            coverage.add(&batch);
+        }
+        for (document_idx, &len) in lens.iter().enumerate() {
+            let scored: Vec<u32> = (0..len).map(|i| u32::from(i % segment_len != 0)).collect();
+            prop_assert_eq!(&coverage.scored[document_idx], &scored);
+        }
+    }
+
+    #[test]
+    fn one_row_reads_each_token_once_per_epoch(lens in lens(), segment_len in 2usize..12, rule in rules(), seed: u64) {
+        let set = set(&lens);
+        let mut stream = TrainStream::new(Arc::clone(&set), config(1, segment_len, rule), seed).unwrap();
+        let num_segments: usize = lens.iter().map(|len| len.div_ceil(segment_len)).sum();
+        for _ in 0..3 {
+            let mut coverage = Coverage::new(&set);
+            for _ in 0..num_segments {
+                coverage.add(&stream.next_batch());
+            }
+            for (read, &len) in coverage.read.iter().zip(&lens) {
+                prop_assert_eq!(read, &vec![1; len]);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_read_whole_documents_in_order_and_epochs_are_even(
+        lens in lens(), batch in 1usize..5, segment_len in 2usize..12, seed: u64,
+    ) {
+        let set = set(&lens);
+        let mut stream = TrainStream::new(Arc::clone(&set), config(batch, segment_len, TargetRule::AcrossSegments), seed).unwrap();
+        let mut at: Vec<Option<(usize, usize)>> = vec![None; batch];
+        let mut num_starts = vec![0i64; lens.len()];
+        for _ in 0..60 {
+            let segments = stream.next_batch();
+            for (row, at) in at.iter_mut().enumerate() {
+                let document_idx = segments.document_idx[row].unwrap();
+                let expected = at.unwrap_or((document_idx, 0));
+                prop_assert_eq!((document_idx, segments.start_token[row]), expected);
+                prop_assert_eq!(segments.start_of_sequence[row], at.is_none());
+                num_starts[document_idx] += i64::from(at.is_none());
+                let next = expected.1 + segment_len;
+                *at = (next < lens[document_idx]).then_some((document_idx, next));
+            }
+            // No document is begun twice before all others were begun once.
+            let most = num_starts.iter().max().unwrap();
+            prop_assert!(num_starts.iter().all(|starts| most - starts <= 1));
+        }
+    }
+
+    #[test]
+    fn a_resumed_stream_is_the_uninterrupted_one(
+        lens in lens(), batch in 1usize..5, segment_len in 2usize..12, seed: u64, num_before in 0usize..40,
+        max_document_len in prop::option::of(2usize..20), rule in rules(),
+    ) {
+        let set = set(&lens);
+        let config = StreamConfig { batch, segment_len, target_rule: rule, max_document_len };
+        let mut stream = TrainStream::new(Arc::clone(&set), config, seed).unwrap();
+        for _ in 0..num_before {
+            stream.next_batch();
+        }
+        let text = serde_json::to_string(&stream.cursor()).unwrap();
+        let cursor: StreamCursor = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&cursor, &stream.cursor());
+        let mut resumed = TrainStream::resume(Arc::clone(&set), config, seed, cursor).unwrap();
+        for _ in 0..30 {
+            prop_assert_eq!(resumed.next_batch(), stream.next_batch());
+        }
+        prop_assert_eq!(resumed.cursor(), stream.cursor());
+    }
+}

@@ -1,0 +1,55 @@
+// What tch does not expose of libtorch. Every function returns 0, or 1 with brt_last_error() set.
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <ATen/native/TensorIterator.h>
+#include <torch/version.h>
+#include <string>
+#include <vector>
+
+typedef at::Tensor* tensor;
+
+static thread_local std::string last_error;
+
+template <typename F> static int guarded(F body) {
+  try {
+    body();
+    return 0;
+  } catch (const c10::Error& e) {
+    last_error = e.what_without_backtrace();
+  } catch (const std::exception& e) {
+    last_error = e.what();
+  }
+  return 1;
+}
+
+at::Tensor brt_rms_norm_autograd(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+extern "C" {
+
+const char* brt_last_error() { return last_error.c_str(); }
+
+int brt_rms_norm(tensor x, tensor weight, double eps, tensor* out) {
+  return guarded([&] { *out = new at::Tensor(brt_rms_norm_autograd(*x, *weight, eps)); });
+}
+
+// The gradients of the given parameters are dropped, not zeroed.
+int brt_drop_gradients(tensor* parameters, size_t n) {
+  return guarded([&] {
+    for (size_t i = 0; i < n; i++) parameters[i]->mutable_grad().reset();
+  });
+}
+
+const char* brt_torch_version() { return TORCH_VERSION; }
+
+const char* brt_cpu_capability() {
+  static const std::string name = at::get_cpu_capability();
+  return name.c_str();
+}
+
+const char* brt_show_config() {
+  static const std::string text = at::show_config();
+  return text.c_str();
+}
+}

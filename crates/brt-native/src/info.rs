@@ -1,0 +1,46 @@
+//! What libtorch and the operating system say about themselves and this process.
+
+use std::ffi::{CStr, c_char};
+
+use crate::ffi;
+
+/// Returns the version of libtorch that this program was built against, for example `2.11.0`.
+pub fn torch_version() -> String {
+    text(unsafe { ffi::brt_torch_version() })
+}
+
+/// Returns the instruction set that libtorch's own kernels use, for example `AVX512`.
+pub fn cpu_capability() -> String {
+    text(unsafe { ffi::brt_cpu_capability() })
+}
+
+/// Returns libtorch's description of its build: compilers, BLAS, OpenMP, flags.
+pub fn build_info() -> String {
+    text(unsafe { ffi::brt_show_config() })
+}
+
+/// Returns the processor time that this process has used so far, user and system, in seconds.
+pub fn cpu_secs() -> f64 {
+    let usage = usage();
+    let secs = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
+    secs(usage.ru_utime) + secs(usage.ru_stime)
+}
+
+/// Returns the largest resident memory of this process so far, in bytes.
+pub fn peak_resident_bytes() -> u64 {
+    usage().ru_maxrss.unsigned_abs() * 1024
+}
+
+fn usage() -> libc::rusage {
+    // SAFETY: getrusage fills the whole struct; it cannot fail for RUSAGE_SELF.
+    unsafe {
+        let mut usage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    }
+}
+
+fn text(pointer: *const c_char) -> String {
+    // SAFETY: the functions of `ffi` return static, zero-terminated text.
+    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+}

@@ -1,0 +1,139 @@
+//! Attention over windows of keys: every token sees exactly the W tokens before it, itself not among them.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{dims, expect_shape};
+
+/// Logit of a masked key.
+const MASKED: f64 = -1e6;
+/// Logit of the invisible key that only the denominator of [`safe_softmax`] counts.
+const INVISIBLE: f64 = -1000.;
+
+/// Keys and values of every block together with those of the block before it.
+#[derive(Debug)]
+pub struct Windows {
+    /// `[n, B, H, 2W, D]`.
+    pub keys: Tensor,
+    /// `[n, B, H, 2W, D]`.
+    pub values: Tensor,
+}
+
+impl Windows {
+    /// Puts the block before in front of each block; the cache stands before the first one.
+    ///
+    /// # Shapes
+    /// `keys`, `values`: `[n, B, H, W, D]`; the cached ones: `[B, H, W, D]`.
+    #[track_caller]
+    pub fn new(keys: &Tensor, values: &Tensor, cached_keys: &Tensor, cached_values: &Tensor) -> Self {
+        Self { keys: with_previous(keys, cached_keys), values: with_previous(values, cached_values) }
+    }
+}
+
+/// `[n, B, H, W, D]` and `[B, H, W, D]` → `[n, B, H, 2W, D]`.
+#[track_caller]
+fn with_previous(blocks: &Tensor, before: &Tensor) -> Tensor {
+    let [num_blocks, batch, num_heads, window_len, head_dim] = dims("blocks", blocks);
+    expect_shape("cache", before, &[batch, num_heads, window_len, head_dim]);
+    let previous = Tensor::cat(&[&before.unsqueeze(0), &blocks.narrow(0, 0, num_blocks - 1)], 0);
+    Tensor::cat(&[&previous, blocks], 3)
+}
+
+/// Returns `softmax(queries · keysᵀ + bias) ⊙ multiplier · values`.
+///
+/// The hot path: temperatures are already in the queries and the bias ([`crate::Projection`]), the mask is already in
+/// the bias ([`mask_bias`]). Equals [`reference_attention`] wherever every query sees a key with a logit above −900.
+///
+/// # Shapes
+/// `queries` and the result: `[.., H, q, D]`; `keys`, `values`: `[.., H, k, D]`; `bias`, `multiplier`: `[H, q, k]`.
+pub fn attention(
+    queries: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    bias: Option<&Tensor>,
+    multiplier: Option<&Tensor>,
+) -> Tensor {
+    let logits = queries.matmul(&keys.transpose(-2, -1)); // [.., H, q, k]
+    let logits = match bias {
+        Some(bias) => logits + bias,
+        None => logits,
+    };
+    let kind = logits.kind();
+    let mut weights = logits.softmax(-1, kind);
+    if let Some(multiplier) = multiplier {
+        weights = weights * multiplier;
+    }
+    weights.matmul(values)
+}
+
+/// Returns `bias` where the mask allows attention and a very low logit elsewhere.
+///
+/// # Shapes
+/// `bias` and the result: `[H, q, k]`; `mask` (bool): `[q, k]`.
+pub fn mask_bias(bias: &Tensor, mask: &Tensor) -> Tensor {
+    bias.where_scalarother(mask, MASKED)
+}
+
+/// Terms that act on the logits of [`reference_attention`], each optional.
+#[derive(Debug, Default)]
+pub struct LogitTerms<'a> {
+    /// Added first, `[H, q, k]`.
+    pub bias: Option<&'a Tensor>,
+    /// Multiplies the sum, `[H]`.
+    pub temperature: Option<&'a Tensor>,
+    /// Where it is false the logit becomes −10⁶, `[q, k]`.
+    pub mask: Option<&'a Tensor>,
+    /// Multiplies the probabilities, `[H, q, k]`.
+    pub multiplier: Option<&'a Tensor>,
+}
+
+/// Attention term by term in the order of the paper's code: bias, temperature, mask, [`safe_softmax`], dropout.
+///
+/// # Shapes
+/// As [`attention`].
+pub fn reference_attention(queries: &Tensor, keys: &Tensor, values: &Tensor, terms: &LogitTerms) -> Tensor {
+    let mut logits = queries.matmul(&keys.transpose(-2, -1)); // [.., H, q, k]
+    if let Some(bias) = terms.bias {
+        logits = logits + bias;
+    }
+    if let Some(temperature) = terms.temperature {
+        logits = logits * temperature.view([-1, 1, 1]);
+    }
+    if let Some(mask) = terms.mask {
+        logits = logits.where_scalarother(mask, MASKED);
+    }
+    let mut weights = safe_softmax(&logits);
+    if let Some(multiplier) = terms.multiplier {
+        weights = weights * multiplier;
+    }
+    weights.matmul(values)
+}
+
+/// Softmax over the last axis with one more, invisible logit of −1000: a row whose logits are all masked gives zeros.
+///
+/// # Shapes
+/// `logits` and the result: `[.., k]`.
+pub fn safe_softmax(logits: &Tensor) -> Tensor {
+    let mut shape = logits.size();
+    let last = shape.len() - 1;
+    let num_keys = std::mem::replace(&mut shape[last], 1);
+    let invisible = Tensor::full(&shape, INVISIBLE, (logits.kind(), logits.device()));
+    Tensor::cat(&[logits, &invisible], -1).softmax(-1, logits.kind()).narrow(-1, 0, num_keys)
+}
+
+/// Returns true where a query may attend: to exactly the `window_len` keys before it, never to itself. The last keys
+/// line up with the queries.
+///
+/// # Shapes
+/// Result (bool): `[queries, keys]`.
+///
+/// ```
+/// let mask = brt_ops::causal_mask(2, 4, 2, tch::Device::Cpu);
+/// let rows: Vec<Vec<bool>> = mask.try_into().expect("two rows");
+/// assert_eq!(rows, [[true, true, false, false], [false, true, true, false]]);
+/// ```
+pub fn causal_mask(num_queries: i64, num_keys: i64, window_len: i64, device: Device) -> Tensor {
+    let options = (Kind::Int64, device);
+    let query = Tensor::arange(num_queries, options).unsqueeze(1) + (num_keys - num_queries);
+    let relative = Tensor::arange(num_keys, options).unsqueeze(0) - query; // [q, k], negative in the past
+    relative.less(0).logical_and(&relative.greater_equal(-window_len))
+}

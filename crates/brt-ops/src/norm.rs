@@ -1,0 +1,46 @@
+//! RMS norm of the residual stream, and unit norm of queries and keys.
+
+use tch::{Kind, Tensor};
+
+use crate::{init::Init, params::Scope};
+
+/// Added to the mean square, or to the sum of squares, under the root.
+const EPSILON: f64 = 1e-6;
+
+/// RMS norm with a learned gain: the paper code's "LayerNorm", which subtracts no mean and adds no bias.
+#[derive(Debug)]
+pub struct RmsNorm {
+    weight: Tensor, // [E]
+}
+
+impl RmsNorm {
+    /// Returns a norm over `dim` features with all gains one.
+    pub fn new(p: &Scope, dim: i64) -> Self {
+        Self { weight: p.param("weight", &[dim], Init::Ones) }
+    }
+
+    /// Returns `x / sqrt(mean(x²) + 1e-6) * weight`, the mean taken over the last axis.
+    ///
+    /// # Shapes
+    /// `x` and the result: `[.., E]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        brt_native::rms_norm(x, &self.weight, EPSILON)
+    }
+}
+
+/// Returns `x / sqrt(sum(x²) + 1e-6)`, the sum taken over the last axis: queries and keys, head by head.
+///
+/// # Shapes
+/// `x` and the result: `[.., D]`.
+///
+/// ```
+/// let x = tch::Tensor::from_slice(&[3f32, 4.]);
+/// let u = brt_ops::unit_norm(&x);
+/// assert!((u.double_value(&[0]) - 0.6).abs() < 1e-6);
+/// ```
+pub fn unit_norm(x: &Tensor) -> Tensor {
+    // sum(x²) + ε = D (mean(x²) + ε / D): an RMS norm with gain 1 / sqrt(D).
+    let width = *x.size().last().expect("x has a last axis") as f64;
+    let gain = Tensor::full([width as i64], width.powf(-0.5), (Kind::Float, x.device()));
+    brt_native::rms_norm(x, &gain, EPSILON / width)
+}

@@ -1,0 +1,115 @@
+//! Losses on held-out documents: per document, and by position in the document.
+
+use serde::{Deserialize, Serialize};
+
+/// Bits in one nat, `1 / ln 2`.
+const BITS_PER_NAT: f64 = std::f64::consts::LOG2_E;
+
+/// What a model remembers at the start of each segment of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateRule {
+    /// Caches and recurrent states are carried from segment to segment; reset where a document starts.
+    Carried,
+    /// Recurrent states start anew in every segment; key/value caches are carried as usual.
+    Reset,
+}
+
+/// The loss on one held-out document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DocumentScore {
+    /// The document's name in its corpus.
+    pub name: String,
+    /// Sum of the losses of all scored tokens, in nats.
+    pub loss_nats: f64,
+    /// Number of scored tokens.
+    pub num_tokens: u64,
+    /// Number of bytes of text that the scored tokens stand for.
+    pub num_bytes: u64,
+}
+
+impl DocumentScore {
+    /// Returns the document's bits per byte.
+    pub fn bits_per_byte(&self) -> f64 {
+        self.loss_nats * BITS_PER_NAT / self.num_bytes as f64
+    }
+}
+
+/// The loss on the tokens whose position in their document lies in `start_token..end_token`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PositionBucket {
+    /// First position of the bucket.
+    pub start_token: u64,
+    /// First position after the bucket.
+    pub end_token: u64,
+    /// Sum of the losses of the bucket's tokens over all documents, in nats.
+    pub loss_nats: f64,
+    /// Number of scored tokens in the bucket.
+    pub num_tokens: u64,
+}
+
+impl PositionBucket {
+    /// Returns the mean loss of the bucket in bits per token.
+    pub fn bits_per_token(&self) -> f64 {
+        self.loss_nats * BITS_PER_NAT / self.num_tokens as f64
+    }
+}
+
+/// Losses of one model on the documents of one split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Split that was scored: `validation` or `test`.
+    pub split: String,
+    /// What the model remembered from segment to segment.
+    pub state_rule: StateRule,
+    /// At most this many tokens of each document were scored; 0 stands for whole documents.
+    pub max_document_len: u64,
+    /// One entry per document, in the order of the split.
+    pub documents: Vec<DocumentScore>,
+    /// Loss by position in the document; buckets double in length.
+    pub by_position: Vec<PositionBucket>,
+}
+
+impl Evaluation {
+    /// Returns the mean over documents of their bits per byte.
+    pub fn mean_bits_per_byte(&self) -> f64 {
+        self.documents.iter().map(DocumentScore::bits_per_byte).sum::<f64>() / self.documents.len() as f64
+    }
+
+    /// Returns the bits per byte of all documents taken as one text.
+    pub fn total_bits_per_byte(&self) -> f64 {
+        let nats: f64 = self.documents.iter().map(|d| d.loss_nats).sum();
+        let bytes: u64 = self.documents.iter().map(|d| d.num_bytes).sum();
+        nats * BITS_PER_NAT / bytes as f64
+    }
+
+    /// Returns the number of scored tokens of all documents.
+    pub fn num_tokens(&self) -> u64 {
+        self.documents.iter().map(|d| d.num_tokens).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(loss_nats: f64, num_bytes: u64) -> DocumentScore {
+        DocumentScore { name: "d".into(), loss_nats, num_tokens: num_bytes, num_bytes }
+    }
+
+    #[test]
+    fn mean_is_over_documents_and_total_over_bytes() {
+        let ln2 = std::f64::consts::LN_2;
+        let evaluation = Evaluation {
+            split: "test".into(),
+            state_rule: StateRule::Carried,
+            max_document_len: 0,
+            documents: vec![document(10. * ln2, 10), document(90. * ln2, 30)],
+            by_position: vec![],
+        };
+        // 1 and 3 bits per byte: mean 2; 100 bits over 40 bytes: 2.5.
+        assert!((evaluation.mean_bits_per_byte() - 2.).abs() < 1e-12);
+        assert!((evaluation.total_bits_per_byte() - 2.5).abs() < 1e-12);
+        assert_eq!(evaluation.num_tokens(), 40);
+    }
+}

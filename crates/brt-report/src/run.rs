@@ -1,0 +1,80 @@
+//! What one training run leaves: lines while it runs, a result when it ends.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BuildFacts, Evaluation, MachineFacts, ModelFacts};
+
+/// One line of `metrics.jsonl`: means over the steps since the line before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricsLine {
+    /// Number of finished optimiser steps.
+    pub step: u64,
+    /// Number of tokens that the model was trained on so far (scored tokens of all steps).
+    pub num_tokens: u64,
+    /// Mean training loss since the last line, in bits per token.
+    pub train_bits_per_token: f64,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+    /// Global norm of the last step's gradient (of the mean loss).
+    pub gradient_norm: f64,
+    /// Median wall time of a step since the last line, in seconds.
+    pub step_secs: f64,
+    /// Bits per byte on the validation documents, where they were evaluated at this step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_bits_per_byte: Option<f64>,
+}
+
+/// How a training went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingFacts {
+    /// Number of optimiser steps.
+    pub num_steps: u64,
+    /// Number of tokens that the model was trained on.
+    pub num_tokens: u64,
+    /// Batch rows B.
+    pub batch: u64,
+    /// Wall time of all training steps, in seconds, without evaluation; over all sessions of a resumed run.
+    pub elapsed_secs: f64,
+    /// Processor time of all training steps, in seconds.
+    pub cpu_secs: f64,
+    /// Median wall time of a step in the last session, in seconds.
+    pub median_step_secs: f64,
+    /// Largest resident memory of the process, in bytes.
+    pub peak_bytes: u64,
+    /// Number of times that the run was interrupted and resumed.
+    pub num_resumes: u64,
+}
+
+impl TrainingFacts {
+    /// Returns the number of tokens trained per second of training wall time.
+    pub fn tokens_per_sec(&self) -> f64 {
+        self.num_tokens as f64 / self.elapsed_secs
+    }
+}
+
+/// Everything that a finished run says: `result.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Name of the run's configuration, for example `rec_fixed_skip`.
+    pub name: String,
+    /// Seed of parameters, data order and dropout.
+    pub seed: u64,
+    /// The resolved configuration, complete, as TOML.
+    pub config_toml: String,
+    /// SHA-256 of the corpus manifest that the run read.
+    pub corpus_sha256: String,
+    /// Size and shape of the model.
+    pub model: ModelFacts,
+    /// How the training went.
+    pub training: TrainingFacts,
+    /// The learning curve, as in `metrics.jsonl`.
+    pub curve: Vec<MetricsLine>,
+    /// Losses on the test documents, state carried.
+    pub test: Evaluation,
+    /// Losses on the test documents with the recurrent state reset in every segment; absent without recurrence.
+    pub test_state_reset: Option<Evaluation>,
+    /// The machine.
+    pub machine: MachineFacts,
+    /// The program.
+    pub build: BuildFacts,
+}

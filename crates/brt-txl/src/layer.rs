@@ -1,0 +1,117 @@
+//! One pre-norm transformer layer over a segment, block by block.
+
+use brt_ops::{
+    CrossQueries, Linear, Mlp, Mode, Projected, Projection, ProjectionConfig, QkNorm, RmsNorm, Scope, T5Bias,
+    Temperature, WindowTables, Windows, attention, dropout,
+};
+use tch::Tensor;
+
+use crate::KvCache;
+
+/// Shape and options of a layer.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerConfig {
+    /// Width E of the residual stream.
+    pub model_dim: i64,
+    /// Number of heads H.
+    pub num_heads: i64,
+    /// Width D of a head.
+    pub head_dim: i64,
+    /// Hidden width M of the feed-forward layer.
+    pub ffn_dim: i64,
+    /// Normalisation of queries and keys.
+    pub qk_norm: QkNorm,
+    /// How temperatures act.
+    pub temperature: Temperature,
+    /// Whether tokens also attend to recurrent states.
+    pub cross_queries: CrossQueries,
+    /// Dropout rate of activations.
+    pub dropout: f64,
+    /// Dropout rate of attention probabilities.
+    pub attention_dropout: f64,
+}
+
+/// Ordinary transformer layer; with cross queries also the token half of a recurrent layer.
+#[derive(Debug)]
+pub struct TransformerLayer {
+    attention: Projection,
+    position_bias: T5Bias,
+    attention_out: Linear, // [E, HD] or [E, 2HD]
+    ffn_norm: RmsNorm,
+    ffn: Mlp,
+    config: LayerConfig,
+}
+
+impl TransformerLayer {
+    /// Returns a layer with drawn weights.
+    pub fn new(p: &Scope, config: LayerConfig) -> Self {
+        let LayerConfig { model_dim, num_heads, head_dim, ffn_dim, cross_queries, .. } = config;
+        let num_attentions = if cross_queries == CrossQueries::Present { 2 } else { 1 };
+        let projection = ProjectionConfig {
+            model_dim,
+            num_heads,
+            head_dim,
+            qk_norm: config.qk_norm,
+            temperature: config.temperature,
+            num_states: None,
+            cross_queries,
+        };
+        Self {
+            attention: Projection::new(&(p / "attention"), projection),
+            position_bias: T5Bias::new(&(p / "position_bias"), num_heads),
+            attention_out: Linear::new(&(p / "attention_out"), num_attentions * num_heads * head_dim, model_dim),
+            ffn_norm: RmsNorm::new(&(p / "ffn_norm"), model_dim),
+            ffn: Mlp::new(&(p / "ffn"), model_dim, ffn_dim, model_dim),
+            config,
+        }
+    }
+
+    /// Returns the layer's output and the cache for the next segment. `cache` holds the block before the segment.
+    ///
+    /// # Shapes
+    /// `xs` and the output: `[n, B, W, E]`, block by block.
+    pub fn forward(&self, xs: &Tensor, cache: &KvCache, tables: &WindowTables, mode: Mode) -> (Tensor, KvCache) {
+        let projected = self.project(xs, mode);
+        let windows = self.windows(&projected, cache);
+        let attended = self.self_attention(&projected, &windows, tables, mode);
+        let next = KvCache::last_block(&projected.keys, &projected.values);
+        (self.finish(xs, &[attended], mode), next)
+    }
+
+    /// Returns keys, values and queries of the tokens.
+    ///
+    /// # Shapes
+    /// `xs`: `[n, B, W, E]`; results: `[n, B, H, W, D]`.
+    pub fn project(&self, xs: &Tensor, mode: Mode) -> Projected {
+        self.attention.forward(xs, |u| dropout::tiled_dropout(&u, self.config.dropout, mode))
+    }
+
+    /// Returns the keys and values that each block sees: its own and those of the block before it.
+    pub fn windows(&self, projected: &Projected, cache: &KvCache) -> Windows {
+        Windows::new(&projected.keys, &projected.values, &cache.keys, &cache.values)
+    }
+
+    /// Returns what each token reads from exactly the W tokens before it.
+    ///
+    /// # Shapes
+    /// Result: `[n, B, H, W, D]`.
+    pub fn self_attention(&self, p: &Projected, windows: &Windows, tables: &WindowTables, mode: Mode) -> Tensor {
+        let bias = self.attention.scale_bias(&self.position_bias.forward(tables)); // [H, W, 2W]
+        let bias = tables.mask_bias(&bias);
+        let shape = brt_ops::dims("bias", &bias);
+        let multiplier =
+            dropout::attention_multiplier(shape, self.config.attention_dropout, mode, bias.device());
+        attention(&p.queries, &windows.keys, &windows.values, Some(&bias), multiplier.as_ref())
+    }
+
+    /// Projects what the tokens read, adds the residual and runs the feed-forward layer.
+    ///
+    /// # Shapes
+    /// `xs` and the result: `[n, B, W, E]`; `attended`: `[n, B, H, W, D]` each, self-attention first.
+    pub fn finish(&self, xs: &Tensor, attended: &[Tensor], mode: Mode) -> Tensor {
+        let heads = Tensor::cat(attended, -3).transpose(-3, -2).flatten(-2, -1); // [n, B, W, HD or 2HD]
+        let x1 = xs + self.attention_out.forward(&heads);
+        let (_, z) = self.ffn.forward(&self.ffn_norm.forward(&x1)); // [n, B, W, E]
+        x1 + dropout::tiled_dropout(&z, self.config.dropout, mode)
+    }
+}

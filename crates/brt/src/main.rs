@@ -1,0 +1,2 @@
+//! The `brt` command.
+fn main() {}

@@ -1,0 +1,75 @@
+use std::{fs, path::Path};
+
+use super::{Choice, Source, check::check, current, download::explain, find::Wish};
+
+/// Writes the files that `check` looks at.
+fn fake_libtorch(folder: &Path, version: &str, symbol: &str) {
+    fs::create_dir_all(folder.join("include/torch/csrc/api/include/torch")).unwrap();
+    fs::create_dir_all(folder.join("lib")).unwrap();
+    fs::write(folder.join("include/torch/csrc/api/include/torch/torch.h"), "").unwrap();
+    fs::write(folder.join("lib/libtorch_cpu.so"), "").unwrap();
+    fs::write(folder.join("lib/libc10.so"), format!("\0_ZN3{symbol}\0")).unwrap();
+    fs::write(folder.join("version.py"), format!("debug = False\n__version__ = '{version}'\n")).unwrap();
+}
+
+const NEW_ABI: &str = "c105ErrorC1ENS_14SourceLocationENSt7__cxx1112basic_stringIcE";
+
+#[test]
+fn a_folder_is_checked_for_files_version_and_abi() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    assert_eq!(check(&path.join("none")), Err("no such folder".into()));
+    assert_eq!(
+        check(path),
+        Err("expected include/torch/csrc/api/include/torch/torch.h in it, found none".into())
+    );
+    fake_libtorch(path, "2.8.0+cpu", NEW_ABI);
+    assert_eq!(check(path), Err("expected libtorch 2.11.0, got 2.8.0+cpu".into()));
+    fake_libtorch(path, "2.11.0+cpu", "c105ErrorC1ENS_14SourceLocationESs");
+    assert_eq!(check(path), Err("expected the C++11 ABI (_GLIBCXX_USE_CXX11_ABI=1), got the old one".into()));
+    fake_libtorch(path, "2.11.0+cpu", NEW_ABI);
+    assert_eq!(check(path), Ok("2.11.0+cpu".into()));
+    // build-version, which torch-sys reads, comes before version.py.
+    fs::write(path.join("build-version"), "2.11.1\n").unwrap();
+    assert_eq!(check(path), Err("expected libtorch 2.11.0, got 2.11.1".into()));
+}
+
+#[test]
+fn a_whole_folder_is_kept_unless_the_user_wishes_another() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join(".libtorch");
+    assert_eq!(current(root.path(), &Wish::Nothing), None);
+    fake_libtorch(&folder, "2.11.0+cu130", NEW_ABI);
+    let choice = current(root.path(), &Wish::Nothing).unwrap();
+    assert_eq!(
+        choice,
+        Choice { source: Source::Existing, path: folder.clone(), version: "2.11.0+cu130".into() }
+    );
+    assert!(folder.join("brt-setup.json").exists());
+    assert_eq!(current(root.path(), &Wish::Python), None);
+    assert_eq!(current(root.path(), &Wish::Folder("/opt/libtorch".into())), None);
+}
+
+#[test]
+fn errors_of_pip_become_one_sentence() {
+    for (stderr, expected) in [
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\n  torch",
+            "a downloaded wheel differs",
+        ),
+        (
+            "WARNING: Retrying\nERROR: No matching distribution (from versions: none)\n",
+            "no libtorch from the package index (No matching distribution (from versions: none)): check the network",
+        ),
+        ("Traceback\nOSError: [Errno 28] No space left on device\n", "the disk became full"),
+        (
+            "Traceback\nValueError: odd\n\n",
+            "pip could not download libtorch: ValueError: odd; or set LIBTORCH",
+        ),
+        ("", "pip could not download libtorch: no message"),
+    ] {
+        let text = explain(stderr);
+        assert!(text.starts_with(expected), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+}

@@ -1,0 +1,60 @@
+//! Where the repository is, and how its programs are started.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde::Deserialize;
+
+use crate::failure::{Context, Result, fail};
+
+/// Returns the root of the checkout that xtask is run for.
+pub(crate) fn repository_root() -> PathBuf {
+    // Cargo sets it for `cargo xtask`; the binary started by itself knows where it was built.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = PathBuf::from(manifest);
+    manifest.parent().unwrap_or(&manifest).to_path_buf()
+}
+
+/// Returns a `cargo` command that uses the libtorch at `.libtorch`, whatever the environment says.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).env("LIBTORCH", root.join(".libtorch")).env_remove("LIBTORCH_USE_PYTORCH");
+    // Cargo set them for xtask itself.
+    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_PKG_NAME");
+    command
+}
+
+/// Runs a command to its end, with its output shown; `name` says what failed.
+pub(crate) fn run(name: &str, command: &mut Command) -> Result {
+    let status = command.status().context(|| format!("starting {name}"))?;
+    if status.success() { Ok(()) } else { fail(format!("{name} failed ({status}); its message is above")) }
+}
+
+/// Returns the text that a command prints, or nothing where it cannot be started or fails.
+pub(crate) fn output_of(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Returns the folder that cargo builds into.
+pub(crate) fn target_folder(root: &Path) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let mut command = cargo(root);
+    command.args(["metadata", "--format-version", "1", "--no-deps"]);
+    let Some(json) = output_of(&mut command) else {
+        return fail("cargo metadata failed: run it in the repository to see why");
+    };
+    let metadata: Metadata = serde_json::from_str(&json).context(|| "reading cargo metadata".into())?;
+    Ok(metadata.target_directory)
+}
+
+/// Returns the number of processors that this process may use.
+pub(crate) fn num_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

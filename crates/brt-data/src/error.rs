@@ -39,7 +39,8 @@ pub enum DataError {
     },
     /// `cargo metadata` did not say where the sources of the crates are.
     #[error(
-        "{manifest_path}: expected a list of crates from `cargo metadata --locked`, got: {got}; run `cargo fetch` and try again"
+        "{manifest_path}: expected a list of crates from `cargo metadata --locked`, got: {got}; \
+         run `cargo fetch` and try again"
     )]
     Cargo {
         /// The workspace whose crates were asked for.
@@ -77,7 +78,8 @@ pub enum DataError {
     },
     /// The folder is taken.
     #[error(
-        "{path}: expected an empty folder or the same corpus, got the corpus `{got}` made from other inputs; delete it or choose another folder"
+        "{path}: expected an empty folder or the same corpus, got the corpus `{got}` made from other inputs; \
+         delete it or choose another folder"
     )]
     OtherCorpus {
         /// The folder.
@@ -103,7 +105,8 @@ pub enum DataError {
     },
     /// A number of the manifest contradicts another.
     #[error(
-        "{path}: expected documents that follow one another, got a gap or an empty one at `{document}`; prepare the corpus again"
+        "{path}: expected documents that follow one another, got a gap or an empty one at `{document}`; \
+         prepare the corpus again"
     )]
     ManifestDocuments {
         /// The manifest.

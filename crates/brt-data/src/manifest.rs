@@ -33,7 +33,8 @@ pub struct Manifest {
     pub splits: BTreeMap<Split, SplitManifest>,
     /// What was left out, by reason.
     pub skipped: Vec<Skipped>,
-    /// Held-out documents that repeat much of the training documents; none in a sound corpus.
+    /// Held-out documents that repeat much of the training documents; none in a sound corpus. They are searched for
+    /// in `code` and `books`, not in folders.
     pub near_copies: Vec<NearCopy>,
 }
 

@@ -1,6 +1,6 @@
 //! One split of a prepared corpus, opened and checked.
 
-use std::{fs, path::Path};
+use std::{fs::File, io::Read, path::Path};
 
 use sha2::{Digest, Sha256};
 
@@ -8,6 +8,9 @@ use crate::{
     ByteTokenizer, DataError, Document, Manifest, Split, SplitManifest,
     manifest::{MANIFEST_FILE, hex, manifest_sha256, sha256_hex, tokens_file},
 };
+
+/// Number of bytes of a file of tokens that are read at a time; even.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// The tokens of all documents of one split, in memory: two bytes per token.
 #[derive(Debug)]
@@ -132,17 +135,28 @@ impl TokenSet {
 
 /// Reads a file of tokens, two bytes little endian each, and checks its length and checksum.
 fn read_tokens(path: &Path, record: &SplitManifest) -> Result<Vec<u16>, DataError> {
-    let bytes = fs::read(path).map_err(DataError::io(path, "read"))?;
-    let path = path.to_path_buf();
-    let (expected, got) = (record.num_tokens * 2, bytes.len() as u64);
+    let mut file = File::open(path).map_err(DataError::io(path, "read"))?;
+    let got = file.metadata().map_err(DataError::io(path, "read"))?.len();
+    let expected = record.num_tokens * 2;
     if got != expected {
-        return Err(DataError::TokensLength { path, expected, got });
+        return Err(DataError::TokensLength { path: path.to_path_buf(), expected, got });
     }
-    let got = sha256_hex(&bytes);
+    let mut hash = Sha256::new();
+    let mut tokens = Vec::with_capacity(record.num_tokens as usize);
+    // In chunks, so that a large corpus is not in memory twice.
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while tokens.len() < record.num_tokens as usize {
+        let num_bytes = CHUNK_BYTES.min((record.num_tokens as usize - tokens.len()) * 2);
+        let bytes = &mut chunk[..num_bytes];
+        file.read_exact(bytes).map_err(DataError::io(path, "read"))?;
+        hash.update(&*bytes);
+        tokens.extend(bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])));
+    }
+    let got = hex(&hash.finalize());
     if got != record.sha256 {
-        return Err(DataError::Checksum { path, expected: record.sha256.clone(), got });
+        return Err(DataError::Checksum { path: path.to_path_buf(), expected: record.sha256.clone(), got });
     }
-    Ok(bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect())
+    Ok(tokens)
 }
 
 /// Returns where the documents are, or the name of the first one that does not follow the one before.

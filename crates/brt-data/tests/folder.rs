@@ -1,4 +1,5 @@
 //! Folders of text files: what becomes a document, and what every kind of bad input says.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::{fs, path::Path};
 
@@ -79,6 +80,18 @@ fn the_same_inputs_make_the_same_files_and_are_not_written_twice() {
 }
 
 #[test]
+fn processes_that_prepare_one_folder_wait_for_each_other() {
+    let (books, out) = (books(), tempdir().unwrap());
+    let prepare_it = || prepare(&source(&books), out.path()).unwrap();
+    let manifests = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(prepare_it)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(manifests.iter().all(|manifest| *manifest == manifests[0]));
+    TokenSet::open(out.path(), Split::Train).unwrap();
+}
+
+#[test]
 fn a_flat_folder_is_split_by_the_hash_of_its_names() {
     let folder = tempdir().unwrap();
     for i in 0..200 {
@@ -135,56 +148,68 @@ fn folders_without_documents_are_errors() {
     assert_eq!(fs::read_dir(out).unwrap().count(), 0);
 }
 
+/// Damages a prepared corpus and checks the start of the error of opening its training documents, after the path.
+fn check_damage(damage: impl Fn(&Path), expected: &str) {
+    let out = prepared();
+    damage(out.path());
+    let error = text(TokenSet::open(out.path(), Split::Train).unwrap_err());
+    let expected = format!("{}{expected}", out.path().display());
+    assert!(error.starts_with(&expected), "expected {expected}\ngot      {error}");
+}
+
+fn edit_tokens(folder: &Path, edit: fn(&mut Vec<u8>)) {
+    let path = folder.join("train.tokens");
+    let mut bytes = fs::read(&path).unwrap();
+    edit(&mut bytes);
+    fs::write(&path, bytes).unwrap();
+}
+
+fn edit_manifest(folder: &Path, from: &str, to: &str) {
+    let path = folder.join("manifest.json");
+    let manifest = fs::read_to_string(&path).unwrap();
+    assert!(manifest.contains(from));
+    fs::write(&path, manifest.replacen(from, to, 1)).unwrap();
+}
+
 #[test]
-fn damaged_corpora_are_errors() {
-    let check = |damage: &dyn Fn(&Path), expected: &str| {
-        let out = prepared();
-        damage(out.path());
-        let error = text(TokenSet::open(out.path(), Split::Train).unwrap_err());
-        let prefix = format!("{}{}", out.path().display(), expected);
-        assert!(error.starts_with(&prefix), "{error}\n{prefix}");
-    };
-    let tokens = |folder: &Path| folder.join("train.tokens");
-    let edit = |folder: &Path, from: &str, to: &str| {
-        let path = folder.join("manifest.json");
-        let manifest = fs::read_to_string(&path).unwrap();
-        assert!(manifest.contains(from));
-        fs::write(&path, manifest.replacen(from, to, 1)).unwrap();
-    };
-    let truncate = |folder: &Path| {
-        let bytes = fs::read(tokens(folder)).unwrap();
-        fs::write(tokens(folder), &bytes[..31]).unwrap();
-    };
-    let flip = |folder: &Path| {
-        let mut bytes = fs::read(tokens(folder)).unwrap();
-        bytes[7] ^= 1;
-        fs::write(tokens(folder), bytes).unwrap();
-    };
-    check(
-        &truncate,
-        "/train.tokens: expected 32 bytes, got 31; delete its folder and prepare the corpus again",
-    );
-    check(&flip, "/train.tokens: expected sha256 ");
-    check(&|folder| fs::remove_file(tokens(folder)).unwrap(), "/train.tokens: cannot read");
-    check(
-        &|folder| fs::remove_file(folder.join("manifest.json")).unwrap(),
-        ": expected a prepared corpus with a manifest.json, got none; prepare the corpus first",
-    );
-    check(
-        &|folder| edit(folder, "\"format\": 1", "\"format\": 2"),
-        "/manifest.json: expected manifest format 1, got 2; prepare the corpus again",
-    );
-    check(&|folder| edit(folder, "{", "["), "/manifest.json: expected a corpus manifest");
-    check(
-        &|folder| edit(folder, "\"first_token\": 5", "\"first_token\": 4"),
-        "/manifest.json: expected documents that follow one another, got a gap or an empty one at `train/b.txt`",
+fn damaged_tokens_are_errors() {
+    let truncated =
+        "/train.tokens: expected 32 bytes, got 31; delete its folder and prepare the corpus again";
+    check_damage(|folder| edit_tokens(folder, |bytes| bytes.truncate(31)), truncated);
+    check_damage(|folder| edit_tokens(folder, |bytes| bytes[7] ^= 1), "/train.tokens: expected sha256 ");
+    check_damage(
+        |folder| fs::remove_file(folder.join("train.tokens")).unwrap(),
+        "/train.tokens: cannot read",
     );
 
     let (books, out) = (books(), tempdir().unwrap());
     prepare(&source(&books), out.path()).unwrap();
-    truncate(out.path());
+    edit_tokens(out.path(), |bytes| bytes.truncate(31));
     let error = text(prepare(&source(&books), out.path()).unwrap_err());
-    assert!(error.contains("train.tokens: expected 32 bytes, got 31"), "{error}");
+    assert_eq!(error, format!("{}{truncated}", out.path().display()));
+}
+
+#[test]
+fn damaged_manifests_are_errors() {
+    let cases = [
+        ("\"format\": 1", "\"format\": 2", "manifest format 1, got 2; prepare the corpus again"),
+        ("{", "[", "a corpus manifest"),
+        (
+            "\"first_token\": 5",
+            "\"first_token\": 4",
+            "documents that follow one another, got a gap or an empty one at `train/b.txt`; prepare the corpus again",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        check_damage(
+            |folder| edit_manifest(folder, from, to),
+            &format!("/manifest.json: expected {expected}"),
+        );
+    }
+    check_damage(
+        |folder| fs::remove_file(folder.join("manifest.json")).unwrap(),
+        ": expected a prepared corpus with a manifest.json, got none; prepare the corpus first",
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! The streams read every token, once, in order, and continue exactly.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::sync::Arc;
 
@@ -20,6 +21,14 @@ fn set(lens: &[usize]) -> Arc<TokenSet> {
 
 fn config(batch: usize, segment_len: usize, target_rule: TargetRule) -> StreamConfig {
     StreamConfig { batch, segment_len, target_rule, max_document_len: None }
+}
+
+fn evaluation(set: &Arc<TokenSet>, config: StreamConfig) -> EvaluationStream {
+    EvaluationStream::new(Arc::clone(set), config).unwrap()
+}
+
+fn training(set: &Arc<TokenSet>, config: StreamConfig, seed: u64) -> TrainStream {
+    TrainStream::new(Arc::clone(set), config, seed).unwrap()
 }
 
 /// Counts how often each token of each document was read and predicted, and checks tokens and targets.
@@ -63,7 +72,7 @@ impl Coverage {
 
 #[test]
 fn rows_carry_on_independently_and_idle_at_the_end() {
-    let stream = EvaluationStream::new(set(&[5, 2, 1]), config(2, 3, TargetRule::WithinSegment)).unwrap();
+    let stream = evaluation(&set(&[5, 2, 1]), config(2, 3, TargetRule::WithinSegment));
     let batches: Vec<_> = stream.collect();
     let [first, second] = &batches[..] else { panic!("expected 2 batches, got {}", batches.len()) };
     // Byte b is token b + 3. Row 1 takes the third document when the second has ended.
@@ -78,7 +87,7 @@ fn rows_carry_on_independently_and_idle_at_the_end() {
     assert_eq!((&second.document_idx[..], &second.start_token[..]), (&[Some(0), Some(2)][..], &[3, 0][..]));
     assert_eq!(second.num_scored, 1);
 
-    let mut stream = EvaluationStream::new(set(&[7, 2]), config(2, 3, TargetRule::AcrossSegments)).unwrap();
+    let mut stream = evaluation(&set(&[7, 2]), config(2, 3, TargetRule::AcrossSegments));
     assert_eq!(stream.next().unwrap().targets, [4, 5, 6, /**/ 4, 0, 0]);
     let second = stream.next().unwrap();
     assert_eq!(second.tokens, [6, 7, 8, /**/ 0, 0, 0]);
@@ -92,7 +101,7 @@ fn rows_carry_on_independently_and_idle_at_the_end() {
 #[test]
 fn only_the_first_tokens_are_evaluated_with_a_limit() {
     let config = StreamConfig { max_document_len: Some(4), ..config(1, 3, TargetRule::AcrossSegments) };
-    let stream = EvaluationStream::new(set(&[9, 2]), config).unwrap();
+    let stream = evaluation(&set(&[9, 2]), config);
     let tokens: Vec<_> = stream.flat_map(|batch| batch.tokens).collect();
     assert_eq!(tokens, [3, 4, 5, /**/ 6, 0, 0, /**/ 3, 4, 0]);
 }
@@ -101,8 +110,7 @@ fn only_the_first_tokens_are_evaluated_with_a_limit() {
 fn the_order_of_documents_depends_on_seed_and_epoch() {
     let set = set(&[3; 40]);
     let order = |seed| {
-        let mut stream =
-            TrainStream::new(Arc::clone(&set), config(1, 3, TargetRule::WithinSegment), seed).unwrap();
+        let mut stream = training(&set, config(1, 3, TargetRule::WithinSegment), seed);
         (0..80).map(|_| stream.next_batch().document_idx[0].unwrap()).collect::<Vec<_>>()
     };
     let epochs = order(1);
@@ -110,12 +118,12 @@ fn the_order_of_documents_depends_on_seed_and_epoch() {
     assert_ne!(epochs, order(2));
     assert_eq!(epochs, order(1));
     // Written down: the order of the data must not change with a version of this crate or of a library.
-    assert_eq!(epochs[..8], [0; 8]);
+    assert_eq!(epochs[..8], [6, 14, 22, 1, 11, 25, 13, 19]);
 }
 
 #[test]
 fn more_rows_than_documents_read_later_epochs() {
-    let mut stream = TrainStream::new(set(&[6, 6]), config(5, 3, TargetRule::WithinSegment), 3).unwrap();
+    let mut stream = training(&set(&[6, 6]), config(5, 3, TargetRule::WithinSegment), 3);
     let batch = stream.next_batch();
     assert!(batch.start_of_sequence.iter().all(|&start| start));
     assert_eq!(stream.cursor().epoch, 2);
@@ -125,7 +133,7 @@ fn more_rows_than_documents_read_later_epochs() {
 fn every_piece_of_a_long_document_has_its_epoch() {
     let set = set(&[10, 3]);
     let config = StreamConfig { max_document_len: Some(4), ..config(1, 2, TargetRule::AcrossSegments) };
-    let mut stream = TrainStream::new(Arc::clone(&set), config, 5).unwrap();
+    let mut stream = training(&set, config, 5);
     let mut coverage = Coverage::new(&set);
     let mut starts = Vec::new();
     // Three pieces of 4 tokens, the last one overlaps; each epoch has 2 segments of each document.
@@ -141,47 +149,6 @@ fn every_piece_of_a_long_document_has_its_epoch() {
     assert_eq!(coverage.read[0], [1, 1, 1, 1, 1, 1, 2, 2, 1, 1]);
     assert_eq!(coverage.read[1], [3; 3]);
     assert_eq!(coverage.scored[0], [0, 1, 1, 1, 0, 1, 1, 2, 1, 1]);
-}
-
-#[test]
-fn unusable_configurations_and_cursors_are_errors() {
-    let across = config(2, 3, TargetRule::AcrossSegments);
-    let cases = [
-        (StreamConfig { batch: 0, ..across }, "batch: expected at least 1, got 0"),
-        (StreamConfig { segment_len: 0, ..across }, "segment_len: expected at least 1, got 0"),
-        (config(2, 1, TargetRule::WithinSegment), "segment_len: expected at least 2, got 1"),
-        (
-            StreamConfig { max_document_len: Some(1), ..across },
-            "max_document_len: expected at least 2, got 1",
-        ),
-    ];
-    for (config, expected) in cases {
-        assert_eq!(TrainStream::new(set(&[9]), config, 0).unwrap_err().to_string(), expected);
-        assert_eq!(EvaluationStream::new(set(&[9]), config).unwrap_err().to_string(), expected);
-    }
-    let error = TrainStream::new(set(&[1, 1]), across, 0).unwrap_err().to_string();
-    let expected = "documents: expected one of at least 2 tokens, got a longest of 1; add longer documents";
-    assert_eq!(error, expected);
-    assert_eq!(EvaluationStream::new(set(&[1]), across).unwrap_err().to_string(), expected);
-
-    let mut stream = TrainStream::new(set(&[9, 9]), across, 4).unwrap();
-    stream.next_batch();
-    let cursor = stream.cursor();
-    let with = |change: fn(&mut StreamCursor)| {
-        let mut cursor = cursor.clone();
-        change(&mut cursor);
-        TrainStream::resume(set(&[9, 9]), across, 4, cursor).map(|_| ()).unwrap_err().to_string()
-    };
-    let text =
-        |what: &str| format!("cursor: expected {what}; resume with the configuration that wrote the cursor");
-    assert_eq!(with(|c| c.seed = 5), text("seed 4, got 5"));
-    assert_eq!(with(|c| c.segment_len = 2), text("segment_len 3, got 2"));
-    assert_eq!(with(|c| c.max_document_len = Some(8)), text("max_document_len none, got 8"));
-    assert_eq!(with(|c| c.rows.truncate(1)), text("batch 2, got 1"));
-    assert_eq!(with(|c| c.num_taken = 3), text("num_taken at most 2, got 3"));
-    assert_eq!(with(|c| c.rows[0].as_mut().unwrap().document_idx = 2), text("document_idx below 2, got 2"));
-    assert_eq!(with(|c| c.rows[0].as_mut().unwrap().position = 9), text("row position below 9, got 0 + 9"));
-    assert!(with(|c| c.manifest_sha256.clear()).starts_with("cursor: expected manifest_sha256 "));
 }
 
 fn rules() -> impl Strategy<Value = TargetRule> {
@@ -204,7 +171,7 @@ proptest! {
         let set = set(&lens);
         let mut coverage = Coverage::new(&set);
         let mut num_rows = vec![0; lens.len()];
-        for batch in EvaluationStream::new(Arc::clone(&set), config(batch, segment_len, TargetRule::AcrossSegments)).unwrap() {
+        for batch in evaluation(&set, config(batch, segment_len, TargetRule::AcrossSegments)) {
             coverage.add(&batch);
             for row in (0..batch.batch).filter(|&row| batch.start_of_sequence[row]) {
                 num_rows[batch.document_idx[row].unwrap()] += 1;
@@ -223,7 +190,7 @@ proptest! {
     fn within_segments_only_the_first_token_of_each_is_not_scored(lens in lens(), segment_len in 2usize..12) {
         let set = set(&lens);
         let mut coverage = Coverage::new(&set);
-        for batch in EvaluationStream::new(Arc::clone(&set), config(3, segment_len, TargetRule::WithinSegment)).unwrap() {
+        for batch in evaluation(&set, config(3, segment_len, TargetRule::WithinSegment)) {
             coverage.add(&batch);
         }
         for (document_idx, &len) in lens.iter().enumerate() {
@@ -233,9 +200,11 @@ proptest! {
     }
 
     #[test]
-    fn one_row_reads_each_token_once_per_epoch(lens in lens(), segment_len in 2usize..12, rule in rules(), seed: u64) {
+    fn one_row_reads_each_token_once_per_epoch(
+        lens in lens(), segment_len in 2usize..12, rule in rules(), seed: u64,
+    ) {
         let set = set(&lens);
-        let mut stream = TrainStream::new(Arc::clone(&set), config(1, segment_len, rule), seed).unwrap();
+        let mut stream = training(&set, config(1, segment_len, rule), seed);
         let num_segments: usize = lens.iter().map(|len| len.div_ceil(segment_len)).sum();
         for _ in 0..3 {
             let mut coverage = Coverage::new(&set);
@@ -253,7 +222,7 @@ proptest! {
         lens in lens(), batch in 1usize..5, segment_len in 2usize..12, seed: u64,
     ) {
         let set = set(&lens);
-        let mut stream = TrainStream::new(Arc::clone(&set), config(batch, segment_len, TargetRule::AcrossSegments), seed).unwrap();
+        let mut stream = training(&set, config(batch, segment_len, TargetRule::AcrossSegments), seed);
         let mut at: Vec<Option<(usize, usize)>> = vec![None; batch];
         let mut num_starts = vec![0i64; lens.len()];
         for _ in 0..60 {
@@ -280,7 +249,7 @@ proptest! {
     ) {
         let set = set(&lens);
         let config = StreamConfig { batch, segment_len, target_rule: rule, max_document_len };
-        let mut stream = TrainStream::new(Arc::clone(&set), config, seed).unwrap();
+        let mut stream = training(&set, config, seed);
         for _ in 0..num_before {
             stream.next_batch();
         }

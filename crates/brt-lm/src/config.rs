@@ -1,7 +1,7 @@
 //! Configuration of a language model.
 
 use brt_cell::{CellConfig, CellLayout, Gate};
-use brt_ops::{CrossQueries, QkNorm, Temperature};
+use brt_ops::{Carry, CrossQueries, QkNorm, Temperature};
 use brt_txl::LayerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub struct ModelConfig {
     pub ffn_dim: i64,
     /// Window W in tokens: how far attention reaches, and how often the recurrent state moves on.
     pub window_len: i64,
+    /// Whether gradients flow from block to block: `detached` makes a Transformer-XL of a sliding-window model.
+    pub carry: Carry,
     /// Normalisation of queries and keys.
     pub qk_norm: QkNorm,
     /// How attention temperatures act.
@@ -64,8 +66,10 @@ pub struct RecurrenceConfig {
 
 /// A configuration that no model can have.
 #[derive(Debug, thiserror::Error)]
-#[error("model.{key}: expected {expected}, got {got}")]
+#[error("{section}.{key}: expected {expected}, got {got}")]
 pub struct ConfigError {
+    /// The section of the file.
+    pub section: &'static str,
     /// The key.
     pub key: &'static str,
     /// What it may be.
@@ -130,7 +134,7 @@ impl ModelConfig {
     }
 
     /// Returns one line in the paper's words, for example `Rec:fixed:skip, 4 layers, W 32, S 32`.
-    pub fn description(&self, segment_len: i64) -> String {
+    pub fn description(&self) -> String {
         let (layers, window_len) = (self.num_layers, self.window_len);
         match &self.recurrence {
             Some(r) => {
@@ -138,7 +142,7 @@ impl ModelConfig {
                 let layout = format!("{:?}", r.layout).to_lowercase();
                 format!("Rec:{gate}:{layout}, {layers} layers, W {window_len}, S {}", r.num_states)
             }
-            None if segment_len == window_len => format!("XL:{window_len}, {layers} layers"),
+            None if self.carry == Carry::Detached => format!("XL:{window_len}, {layers} layers"),
             None => format!("Slide:{layers}L, W {window_len}"),
         }
     }
@@ -151,6 +155,7 @@ impl ModelConfig {
             ffn_dim: self.ffn_dim,
             qk_norm: self.qk_norm,
             temperature: self.temperature,
+            carry: self.carry,
             cross_queries,
             dropout: self.dropout,
             attention_dropout: self.attention_dropout,
@@ -173,5 +178,5 @@ impl ModelConfig {
 }
 
 fn check(key: &'static str, expected: &str, got: impl ToString, fits: bool) -> Result<(), ConfigError> {
-    if fits { Ok(()) } else { Err(ConfigError { key, expected: expected.into(), got: got.to_string() }) }
+    if fits { Ok(()) } else { Err(ConfigError { section: "model", key, expected: expected.into(), got: got.to_string() }) }
 }

@@ -70,30 +70,35 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Feeds a prompt and returns the logits after its last token. Whole blocks go through the model at once.
+    /// Feeds a text to the only row and returns the logits after its last token. Whole blocks go through the model at
+    /// once, so a long prompt costs what training costs forward.
     ///
     /// # Shapes
     /// Result: `[V]`.
     ///
     /// # Panics
-    /// Where `prompt` is empty or a block is already under way.
-    pub fn prefill(&mut self, prompt: &[i64]) -> Tensor {
-        assert!(!prompt.is_empty(), "prompt: expected at least one token, got none");
-        assert!(self.block_len == 0, "prefill: expected to stand between two blocks");
+    /// Where `tokens` is empty.
+    pub fn feed(&mut self, tokens: &[i64]) -> Tensor {
         let window_len = self.model.config().window_len as usize;
-        let whole = prompt.len() / window_len * window_len;
+        let mut rest = tokens;
         let mut logits = None;
-        for block in prompt[..whole].chunks(window_len) {
-            let tokens = Tensor::from_slice(block).unsqueeze(0).to_device(self.device());
-            let state = ModelState { layers: self.layers.drain(..).map(|layer| layer.before).collect() };
-            let (block_logits, next) = tch::no_grad(|| self.model.forward(&tokens, &state, Mode::Eval));
-            self.layers = Self::new(self.model, next).layers;
-            logits = Some(block_logits.select(1, -1).squeeze_dim(0));
+        while !rest.is_empty() {
+            let whole_block = self.block_len == 0 && rest.len() >= window_len;
+            let (now, later) = rest.split_at(if whole_block { window_len } else { 1 });
+            let now = Tensor::from_slice(now);
+            logits = Some(if whole_block { self.block(&now) } else { self.step(&now).squeeze_dim(0) });
+            rest = later;
         }
-        for token in &prompt[whole..] {
-            logits = Some(self.step(&Tensor::from_slice(&[*token])).squeeze_dim(0));
-        }
-        logits.expect("a prompt has a token")
+        logits.expect("tokens: at least one")
+    }
+
+    /// Feeds one whole block to the only row. `tokens`: `[W]`; result: `[V]`.
+    fn block(&mut self, tokens: &Tensor) -> Tensor {
+        let tokens = tokens.unsqueeze(0).to_device(self.device());
+        let state = ModelState { layers: self.layers.drain(..).map(|layer| layer.before).collect() };
+        let (logits, next) = tch::no_grad(|| self.model.forward(&tokens, &state, Mode::Eval));
+        self.layers = Self::new(self.model, next).layers;
+        logits.select(1, -1).squeeze_dim(0)
     }
 
     /// Feeds one token per row and returns the logits of the next ones.

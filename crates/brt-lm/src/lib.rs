@@ -17,7 +17,7 @@ mod sample;
 mod state;
 
 pub use brt_cell::{CellLayout, Gate};
-pub use brt_ops::{Mode, QkNorm, Temperature};
+pub use brt_ops::{Carry, Mode, QkNorm, Temperature};
 pub use config::{ConfigError, LogitDivisor, ModelConfig, RecurrenceConfig};
 pub use decoder::Decoder;
 pub use layer::{Layer, RecurrentLayer};

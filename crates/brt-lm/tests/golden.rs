@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use brt_lm::{
-    CellLayout, Gate, LanguageModel, LayerState, LogitDivisor, Mode, ModelConfig, ModelState, QkNorm,
+    Carry, CellLayout, Gate, LanguageModel, LayerState, LogitDivisor, Mode, ModelConfig, ModelState, QkNorm,
     RecurrenceConfig, Temperature,
 };
 use brt_ops::{WindowTables, golden::Golden, loss};
@@ -35,6 +35,7 @@ fn config(golden: &Golden, recurrent_layers: &[i64]) -> ModelConfig {
         head_dim: golden.config_i64("head_dim"),
         ffn_dim: golden.config_i64("mlp_dim"),
         window_len: golden.config_i64("window_length"),
+        carry: Carry::Differentiable,
         qk_norm: QkNorm::Unit,
         temperature: Temperature::Absolute,
         logit_divisor: LogitDivisor::SqrtModelDim,

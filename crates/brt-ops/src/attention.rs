@@ -1,5 +1,6 @@
 //! Attention over windows of keys: every token sees exactly the W tokens before it, itself not among them.
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::{dims, expect_shape};
@@ -8,6 +9,17 @@ use crate::{dims, expect_shape};
 const MASKED: f64 = -1e6;
 /// Logit of the invisible key that only the denominator of [`safe_softmax`] counts.
 const INVISIBLE: f64 = -1000.;
+
+/// Whether gradients flow from a block into the keys and values of the block before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Carry {
+    /// They do, within a segment: the sliding-window model.
+    Differentiable,
+    /// They do not: Transformer-XL, whose segments are its windows. A segment of several windows then equals that many
+    /// Transformer-XL segments with the same weights.
+    Detached,
+}
 
 /// Keys and values of every block together with those of the block before it.
 #[derive(Debug)]
@@ -24,17 +36,25 @@ impl Windows {
     /// # Shapes
     /// `keys`, `values`: `[n, B, H, W, D]`; the cached ones: `[B, H, W, D]`.
     #[track_caller]
-    pub fn new(keys: &Tensor, values: &Tensor, cached_keys: &Tensor, cached_values: &Tensor) -> Self {
-        Self { keys: with_previous(keys, cached_keys), values: with_previous(values, cached_values) }
+    pub fn new([keys, values]: [&Tensor; 2], [cached_keys, cached_values]: [&Tensor; 2], carry: Carry) -> Self {
+        Self {
+            keys: with_previous(keys, cached_keys, carry),
+            values: with_previous(values, cached_values, carry),
+        }
     }
 }
 
 /// `[n, B, H, W, D]` and `[B, H, W, D]` → `[n, B, H, 2W, D]`.
 #[track_caller]
-fn with_previous(blocks: &Tensor, before: &Tensor) -> Tensor {
+fn with_previous(blocks: &Tensor, before: &Tensor, carry: Carry) -> Tensor {
     let [num_blocks, batch, num_heads, window_len, head_dim] = dims("blocks", blocks);
     expect_shape("cache", before, &[batch, num_heads, window_len, head_dim]);
-    let previous = Tensor::cat(&[&before.unsqueeze(0), &blocks.narrow(0, 0, num_blocks - 1)], 0);
+    let earlier = blocks.narrow(0, 0, num_blocks - 1);
+    let earlier = match carry {
+        Carry::Differentiable => earlier,
+        Carry::Detached => earlier.detach(),
+    };
+    let previous = Tensor::cat(&[&before.unsqueeze(0), &earlier], 0); // [n, B, H, W, D]
     Tensor::cat(&[&previous, blocks], 3)
 }
 

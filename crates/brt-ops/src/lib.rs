@@ -25,7 +25,7 @@ pub mod shape;
 mod linear;
 mod mlp;
 
-pub use attention::{LogitTerms, Windows, attention, causal_mask, reference_attention, safe_softmax};
+pub use attention::{Carry, LogitTerms, Windows, attention, causal_mask, reference_attention, safe_softmax};
 pub use dropout::Mode;
 pub use linear::Linear;
 pub use mlp::Mlp;

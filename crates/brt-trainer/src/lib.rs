@@ -1,2 +1,30 @@
-//! Trains, evaluates and resumes the language models of brt-lm.
+//! Trains, evaluates and resumes the language models of `brt-lm`.
+//!
+//! One [`Trainer`] runs all contestants of a comparison. It is the only place that knows the wall clock, carries state
+//! from segment to segment, and stops gradients. A run's folder holds `config.toml`, `metrics.jsonl`,
+//! `checkpoints/step-N/` and, in the end, `result.json`; every file is whole or not there.
 #![deny(missing_docs)]
+
+mod adafactor;
+mod checkpoint;
+mod config;
+mod config_file;
+mod error;
+mod evaluate;
+mod facts;
+mod run;
+mod schedule;
+mod timing;
+mod trainer;
+
+pub use adafactor::{Adafactor, AdafactorConfig};
+pub use checkpoint::{latest_checkpoint, load_model};
+pub use config::{DataConfig, EvaluationConfig, RunConfig, TrainConfig};
+pub use config_file::{ConfigFileError, Override};
+pub use error::TrainError;
+pub use evaluate::evaluate;
+pub use facts::{build_facts, machine_facts, model_facts};
+pub use run::{Progress, Resume, Run, RunOptions, RunOutcome};
+pub use schedule::{Schedule, ScheduleConfig};
+pub use timing::time_in_turn;
+pub use trainer::{StepReport, Trainer};

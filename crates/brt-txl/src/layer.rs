@@ -1,7 +1,7 @@
 //! One pre-norm transformer layer over a segment, block by block.
 
 use brt_ops::{
-    CrossQueries, Linear, Mlp, Mode, Projected, Projection, ProjectionConfig, QkNorm, RmsNorm, Scope, T5Bias,
+    Carry, CrossQueries, Linear, Mlp, Mode, Projected, Projection, ProjectionConfig, QkNorm, RmsNorm, Scope, T5Bias,
     Temperature, WindowTables, Windows, attention, dropout,
 };
 use tch::Tensor;
@@ -23,6 +23,8 @@ pub struct LayerConfig {
     pub qk_norm: QkNorm,
     /// How temperatures act.
     pub temperature: Temperature,
+    /// Whether gradients flow from block to block.
+    pub carry: Carry,
     /// Whether tokens also attend to recurrent states.
     pub cross_queries: CrossQueries,
     /// Dropout rate of activations.
@@ -88,7 +90,7 @@ impl TransformerLayer {
 
     /// Returns the keys and values that each block sees: its own and those of the block before it.
     pub fn windows(&self, projected: &Projected, cache: &KvCache) -> Windows {
-        Windows::new(&projected.keys, &projected.values, &cache.keys, &cache.values)
+        Windows::new([&projected.keys, &projected.values], [&cache.keys, &cache.values], self.config.carry)
     }
 
     /// Returns what each token reads from exactly the W tokens before it.

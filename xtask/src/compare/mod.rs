@@ -1,4 +1,113 @@
-//! x
-pub(crate) fn run(_r: &std::path::Path, _f: &crate::flags::Compare) -> crate::failure::Result {
+//! `cargo xtask compare`: trains the contestants on the same text and reports which one predicts better.
+
+mod bootstrap;
+mod charts;
+#[cfg(test)]
+mod fixture;
+mod html;
+mod markdown;
+mod plan;
+mod prepare;
+mod progress;
+mod report;
+mod request;
+mod run;
+mod statistics;
+mod svg;
+mod tables;
+mod verdict;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use brt_report::{read_json, write_json};
+
+use crate::{
+    failure::{Context, Failure, INTERRUPTED, Result, fail},
+    flags, tools, ui,
+};
+use plan::Plan;
+pub(crate) use report::Report;
+use request::Request;
+use run::Runner;
+
+/// Runs a comparison, or resumes it, and writes its report.
+pub(crate) fn run(root: &Path, flags: &flags::Compare) -> Result {
+    let request = Request::new(root, flags)?;
+    let out = out_folder(root, flags, &request)?;
+    fs::create_dir_all(&out).context(|| format!("creating {}", out.display()))?;
+    // Before anything takes time: other flags than those of the plan are an error.
+    let planned = read_plan(&out, &request)?;
+    run::handle_interrupts()?;
+    let brt = prepare::program(root)?;
+    let data = prepare::corpus(root, &brt, &request, &out)?;
+    let plan = match planned {
+        Some(plan) => plan,
+        None => {
+            let timing = prepare::timing(&brt, &request, &data, &out)?;
+            let plan = Plan::new(request, tools::num_cpus(), timing)?;
+            write_json(&out.join("plan.json"), &plan)?;
+            plan
+        }
+    };
+    announce(&plan);
+    let outcomes = Runner { brt: &brt, data: &data, out: &out, plan: &plan }.run_all()?;
+    if run::interrupted() {
+        let message = format!("interrupted; the same command resumes it ({})", out.display());
+        return Err(Failure { message, code: INTERRUPTED });
+    }
+    finish(&Report::new(plan, outcomes), &out)
+}
+
+fn finish(report: &Report, out: &Path) -> Result {
+    report.write(out)?;
+    ui::result(&markdown::table(&tables::contestants(report)));
+    ui::result(&format!("{}.", report.statistics.verdict));
+    for note in &report.statistics.notes {
+        ui::result(&format!("note: {note}"));
+    }
+    let path = |extension| out.join(format!("report.{extension}")).display().to_string();
+    ui::result(&format!("\n{}\n{}\n{}", path("html"), path("md"), path("json")));
+    let failed = report.outcomes.iter().filter(|outcome| outcome.result.is_none()).count();
+    if failed > 0 {
+        return fail(format!(
+            "{failed} of {} runs failed; the same command tries them again",
+            report.outcomes.len()
+        ));
+    }
     Ok(())
+}
+
+fn out_folder(root: &Path, flags: &flags::Compare, request: &Request) -> Result<PathBuf> {
+    let out =
+        flags.out.clone().unwrap_or_else(|| root.join(format!("runs/compare-{}", request.corpus_name())));
+    std::path::absolute(&out).context(|| format!("--out {}", out.display()))
+}
+
+/// Returns the plan of an earlier start of the same comparison.
+fn read_plan(out: &Path, request: &Request) -> Result<Option<Plan>> {
+    let path = out.join("plan.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let plan: Plan = read_json(&path, "the plan of a comparison")?;
+    let differences = plan.request.differences(request);
+    if !differences.is_empty() {
+        return fail(format!(
+            "{} holds a comparison with another {}: choose another --out, or delete that folder",
+            out.display(),
+            differences.join(", ")
+        ));
+    }
+    Ok(Some(plan))
+}
+
+fn announce(plan: &Plan) {
+    let steps = match (plan.num_steps, plan.expected_minutes()) {
+        (Some(steps), Some(minutes)) => format!("{steps} steps each, about {minutes:.1} minutes in all"),
+        _ => "as many steps as the configurations say".into(),
+    };
+    ui::line(&format!("{} runs, {} at a time, {steps}", plan.runs.len(), plan.jobs));
 }

@@ -21,7 +21,10 @@ pub(super) fn link(root: &Path, choice: Choice) -> Result<Choice> {
     let part = root.join(".libtorch.part");
     link_into(&part, &choice)
         .context(|| format!("linking {} to {}", part.display(), choice.path.display()))?;
-    check_dependencies(&part.join("lib/libtorch_cpu.so"))?;
+    if let Err(failure) = check_dependencies(&part.join("lib/libtorch_cpu.so")) {
+        let _ = remove(&part);
+        return Err(failure);
+    }
     write_json(&part.join("brt-setup.json"), &choice)?;
     replace(root)?;
     Ok(choice)

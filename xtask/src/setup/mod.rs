@@ -84,9 +84,11 @@ fn current(root: &Path, wish: &Wish) -> Option<Choice> {
         path: folder.clone(),
         version: version.clone(),
     });
-    if matches!(choice.source, Source::Download | Source::Existing) {
+    match choice.source {
         // The checkout may have been moved since.
-        choice.path = folder;
+        Source::Download | Source::Existing => choice.path = folder,
+        // What the links lead to may have been replaced since.
+        Source::Environment | Source::Python => choice.version = check::check(&choice.path).ok()?,
     }
     let wished = match wish {
         Wish::Folder(path) => choice.source == Source::Environment && choice.path == *path,

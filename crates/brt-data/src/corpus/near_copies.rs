@@ -20,7 +20,7 @@ const MAX_SHARED: f64 = 0.2;
 pub(super) fn near_copies(members: &[Member]) -> Result<Vec<NearCopy>, DataError> {
     let runs = members.par_iter().map(|m| Ok(runs(&m.text()?))).collect::<Result<Vec<_>, DataError>>()?;
     let mut train: HashMap<u64, usize> = HashMap::new();
-    for (member_idx, _) in members.iter().enumerate().filter(|(_, m)| m.split == Split::Train) {
+    for member_idx in (0..members.len()).filter(|&i| members[i].split == Split::Train) {
         train.extend(runs[member_idx].iter().map(|&run| (run, member_idx)));
     }
     let mut copies = Vec::new();

@@ -19,8 +19,8 @@ const STEMS: [&str; 12] = [
 ];
 
 /// Crates that belong to a family of another name.
-const ALIASES: [(&str, &str); 4] =
-    [("axum", "tower"), ("torch", "tch"), ("miniz", "flate"), ("aho", "regex")];
+const ALIASES: [(&str, &str); 5] =
+    [("aho", "regex"), ("axum", "tower"), ("chacha", "rand"), ("miniz", "flate"), ("torch", "tch")];
 
 /// What is hashed before a family's name. Chosen so that the largest families are for training.
 const SALT: &str = "brt-data code 2968: ";
@@ -66,6 +66,7 @@ mod tests {
             ("sha2", "sha"),
             ("torch-sys", "tch"),
             ("axum-core", "tower"),
+            ("chacha20", "rand"),
             ("memchr", "memchr"),
         ];
         for (name, expected) in families {

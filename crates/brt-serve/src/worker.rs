@@ -1,0 +1,77 @@
+//! The thread that owns the model and the states of all sessions.
+
+use std::{collections::HashMap, thread};
+
+use brt_data::ByteTokenizer;
+use brt_lm::{Decoder, LanguageModel, SampleConfig, sample};
+use tch::Tensor;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{CompletionRequest, CompletionResponse, RequestError};
+
+type Job = (CompletionRequest, oneshot::Sender<CompletionResponse>);
+
+/// Handle of the worker thread; clones talk to the same one.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// A text that the model has read.
+struct Session<'a> {
+    decoder: Decoder<'a>,
+    num_tokens: usize,
+}
+
+impl Worker {
+    /// Starts the thread. It ends when the last handle is dropped.
+    pub fn start(model: LanguageModel) -> Self {
+        let (jobs, mut queue) = mpsc::channel::<Job>(64);
+        thread::spawn(move || {
+            let mut sessions = HashMap::new();
+            while let Some((request, answer)) = queue.blocking_recv() {
+                let _ = answer.send(complete(&model, &mut sessions, &request)); // The client may have gone.
+            }
+        });
+        Self { jobs }
+    }
+
+    /// Returns the continuation of a prompt.
+    ///
+    /// # Errors
+    /// A value that the request gets wrong.
+    pub async fn complete(&self, request: CompletionRequest) -> Result<CompletionResponse, RequestError> {
+        request.validate()?;
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send((request, answer)).await.map_err(|_| RequestError::Stopped)?;
+        answered.await.map_err(|_| RequestError::Stopped)
+    }
+}
+
+fn complete<'a>(
+    model: &'a LanguageModel,
+    sessions: &mut HashMap<String, Session<'a>>,
+    request: &CompletionRequest,
+) -> CompletionResponse {
+    let known = request.session.as_ref().and_then(|name| sessions.remove(name));
+    let mut session = known
+        .unwrap_or_else(|| Session { decoder: Decoder::new(model, model.initial_state(1)), num_tokens: 0 });
+    let config = SampleConfig { temperature: request.temperature, top_k: request.top_k };
+    tch::manual_seed(request.seed);
+
+    let prompt: Vec<i64> = ByteTokenizer.encode(request.prompt.as_bytes()).into_iter().map(i64::from).collect();
+    let mut logits = session.decoder.feed(&prompt);
+    let mut drawn = vec![];
+    for _ in 0..request.max_tokens {
+        let token = sample(&logits, &config);
+        drawn.push(token as u16);
+        logits = session.decoder.step(&Tensor::from_slice(&[token])).squeeze_dim(0);
+    }
+    session.num_tokens += prompt.len() + drawn.len();
+    let text = String::from_utf8_lossy(&ByteTokenizer.decode(&drawn)).into_owned();
+    let response = CompletionResponse { text, num_tokens: session.num_tokens };
+    if let Some(name) = &request.session {
+        sessions.insert(name.clone(), session);
+    }
+    response
+}

@@ -1,0 +1,173 @@
+//! Adafactor as the paper's code runs it: factored second moments, updates scaled by the parameter, momentum.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Added to squared gradients.
+const EPSILON: f64 = 1e-30;
+/// Smallest size of a parameter for the scale of its update.
+const MIN_PARAMETER_RMS: f64 = 1e-3;
+/// A matrix is factored where both of its dimensions reach this.
+const MIN_FACTORED_DIM: i64 = 128;
+
+/// Options of [`Adafactor`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdafactorConfig {
+    /// Decay of the momentum; `None` for no momentum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    /// Exponent c of the second moment's decay, `ρ_t = 1 − (t + 1)^−c`.
+    pub decay_exponent: f64,
+    /// Largest root mean square of an update before it is scaled.
+    pub clip_threshold: f64,
+    /// Part of the parameter that every step takes off it, whatever the learning rate.
+    pub weight_decay: f64,
+}
+
+impl AdafactorConfig {
+    /// The paper's: momentum 0.9, exponent 0.8, threshold 1, no decay.
+    pub const PAPER: Self =
+        Self { momentum: Some(0.9), decay_exponent: 0.8, clip_threshold: 1., weight_decay: 0. };
+}
+
+/// Second moment of one parameter's gradient.
+#[derive(Debug)]
+enum SecondMoment {
+    /// Means over the largest axis (ties: the last one) and over the other.
+    Factored { row: Tensor, column: Tensor, row_axis: i64, column_axis: i64 },
+    /// One value for each of the parameter's.
+    Full(Tensor),
+}
+
+#[derive(Debug)]
+struct Moments {
+    second: SecondMoment,
+    momentum: Option<Tensor>,
+}
+
+/// Adafactor over named parameters.
+///
+/// # Source
+/// Shazeer and Stern, arXiv 1804.04235, as in Flax's `adafactor` with the settings of the paper's code.
+#[derive(Debug)]
+pub struct Adafactor {
+    config: AdafactorConfig,
+    parameters: Vec<(String, Tensor)>,
+    moments: Vec<Moments>,
+    num_steps: u64,
+}
+
+impl Adafactor {
+    /// Returns an optimiser of `parameters`, which share storage with the model, with all moments zero.
+    pub fn new(config: AdafactorConfig, parameters: Vec<(String, Tensor)>) -> Self {
+        let moments = parameters.iter().map(|(_, p)| Moments::zeros(p, config.momentum.is_some())).collect();
+        Self { config, parameters, moments, num_steps: 0 }
+    }
+
+    /// Updates every parameter from its gradient. A parameter without gradient is taken as having gradient zero.
+    pub fn step(&mut self, learning_rate: f64) {
+        let decay = 1. - ((self.num_steps + 1) as f64).powf(-self.config.decay_exponent);
+        tch::no_grad(|| {
+            for ((_, parameter), moments) in self.parameters.iter().zip(&mut self.moments) {
+                let gradient = parameter.grad();
+                let gradient = if gradient.defined() { gradient } else { parameter.zeros_like() };
+                moments.update(parameter, &gradient, learning_rate, decay, &self.config);
+            }
+        });
+        self.num_steps += 1;
+    }
+
+    /// Returns the moments with names, for a checkpoint.
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        let mut named = BTreeMap::new();
+        for ((name, _), moments) in self.parameters.iter().zip(&self.moments) {
+            let mut add = |kind: &str, tensor: &Tensor| named.insert(format!("{name}.{kind}"), tensor.shallow_clone());
+            match &moments.second {
+                SecondMoment::Factored { row, column, .. } => {
+                    add("row", row);
+                    add("column", column);
+                }
+                SecondMoment::Full(full) => {
+                    add("second_moment", full);
+                }
+            }
+            if let Some(momentum) = &moments.momentum {
+                add("momentum", momentum);
+            }
+        }
+        named.into_iter().collect()
+    }
+
+    /// Returns the number of updates so far.
+    pub fn num_steps(&self) -> u64 {
+        self.num_steps
+    }
+
+    /// Sets the number of updates so far, on resuming.
+    pub fn set_num_steps(&mut self, num_steps: u64) {
+        self.num_steps = num_steps;
+    }
+}
+
+impl Moments {
+    fn zeros(parameter: &Tensor, has_momentum: bool) -> Self {
+        let size = parameter.size();
+        let options = (Kind::Float, parameter.device());
+        let second = match size[..] {
+            [first, last] if first.min(last) >= MIN_FACTORED_DIM => {
+                let (row_axis, column_axis) = if first > last { (0, 1) } else { (1, 0) };
+                SecondMoment::Factored {
+                    row: Tensor::zeros([size[column_axis]], options),
+                    column: Tensor::zeros([size[row_axis]], options),
+                    row_axis: row_axis as i64,
+                    column_axis: column_axis as i64,
+                }
+            }
+            _ => SecondMoment::Full(Tensor::zeros(&size, options)),
+        };
+        Self { second, momentum: has_momentum.then(|| Tensor::zeros(&size, options)) }
+    }
+
+    fn update(&mut self, parameter: &Tensor, g: &Tensor, learning_rate: f64, decay: f64, config: &AdafactorConfig) {
+        let y = self.second.normalise(g, decay);
+        let clip = (rms(&y) / config.clip_threshold).clamp_min(1.);
+        let scale = rms(parameter).clamp_min(MIN_PARAMETER_RMS) * learning_rate / clip;
+        let mut update = y * scale;
+        if let (Some(momentum), Some(beta)) = (&mut self.momentum, config.momentum) {
+            let _ = momentum.lerp_(&update, 1. - beta); // m ← β m + (1 − β) u
+            update = momentum.shallow_clone();
+        }
+        if config.weight_decay > 0. {
+            update = update + parameter * config.weight_decay;
+        }
+        let _ = parameter.shallow_clone().subtract_(&update);
+    }
+}
+
+impl SecondMoment {
+    /// Folds the gradient in and returns it divided by the root of the second moment.
+    fn normalise(&mut self, g: &Tensor, decay: f64) -> Tensor {
+        let g2 = g.square() + EPSILON;
+        match self {
+            Self::Factored { row, column, row_axis, column_axis } => {
+                let mean = |axis: i64| g2.mean_dim(axis, false, Kind::Float);
+                let _ = row.lerp_(&mean(*row_axis), 1. - decay);
+                let _ = column.lerp_(&mean(*column_axis), 1. - decay);
+                let row_factor = (&*row / row.mean(Kind::Float)).rsqrt().unsqueeze(*row_axis);
+                g * row_factor * column.rsqrt().unsqueeze(*column_axis)
+            }
+            Self::Full(full) => {
+                let _ = full.lerp_(&g2, 1. - decay);
+                g * full.rsqrt()
+            }
+        }
+    }
+}
+
+/// Returns the root of the mean square over all values.
+fn rms(x: &Tensor) -> Tensor {
+    x.square().mean(Kind::Float).sqrt()
+}

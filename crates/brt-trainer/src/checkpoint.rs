@@ -1,0 +1,151 @@
+//! Checkpoints: a folder that is whole or not there, with a digest of each file.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use brt_data::{StreamCursor, TokenSet};
+use brt_lm::LanguageModel;
+use brt_ops::checkpoint::{load_into, save};
+use brt_report::{read_json, write_atomic, write_json};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tch::{Device, Tensor};
+
+use crate::{RunConfig, TrainError, Trainer};
+
+/// Number of checkpoints that a run keeps.
+const NUM_KEPT: usize = 2;
+
+/// The part of a checkpoint that is not tensors: `trainer.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrainerRecord {
+    pub(crate) num_steps: u64,
+    pub(crate) seed: u64,
+    pub(crate) cursor: StreamCursor,
+    pub(crate) num_tokens: u64,
+    pub(crate) elapsed_secs: f64,
+    pub(crate) cpu_secs: f64,
+    pub(crate) num_resumes: u64,
+    /// Loss in nats and number of tokens since the last line of the metrics.
+    pub(crate) pending: (f64, u64),
+    /// SHA-256 of each file of tensors.
+    pub(crate) sha256: BTreeMap<String, String>,
+}
+
+/// The files of tensors of a trainer, by name. The tensors share storage with it.
+fn files(trainer: &Trainer) -> [(&'static str, Vec<(String, Tensor)>); 3] {
+    [
+        ("model.safetensors", trainer.model.params().named()),
+        ("optimizer.safetensors", trainer.optimizer.named()),
+        ("state.safetensors", trainer.state.named()),
+    ]
+}
+
+/// Writes `checkpoints/step-N` beside the older ones, then points `latest` to it, then drops the oldest.
+pub(crate) fn write(run: &Path, trainer: &Trainer, mut record: TrainerRecord) -> Result<(), TrainError> {
+    let folder = run.join("checkpoints");
+    let name = format!("step-{}", record.num_steps);
+    let part = folder.join(format!("{name}.part"));
+    let _ = fs::remove_dir_all(&part);
+    fs::create_dir_all(&part).map_err(TrainError::io(&part, "make the folder"))?;
+    let written = (|| {
+        for (file, tensors) in files(trainer) {
+            save(&part.join(file), &tensors)?;
+            record.sha256.insert(file.into(), digest(&part.join(file))?);
+        }
+        Ok(write_json(&part.join("trainer.json"), &record)?)
+    })();
+    if let Err(error) = written {
+        let _ = fs::remove_dir_all(&part); // A full disk: make room, keep what was there.
+        return Err(error);
+    }
+    let whole = folder.join(&name);
+    let _ = fs::remove_dir_all(&whole);
+    fs::rename(&part, &whole).map_err(TrainError::io(&whole, "rename to"))?;
+    File::open(&folder).and_then(|f| f.sync_all()).map_err(TrainError::io(&folder, "sync"))?;
+    write_atomic(&run.join("latest"), format!("{name}\n").as_bytes())?;
+    for old in steps(&folder)?.into_iter().rev().skip(NUM_KEPT) {
+        let old = folder.join(format!("step-{old}"));
+        fs::remove_dir_all(&old).map_err(TrainError::io(&old, "remove"))?;
+    }
+    Ok(())
+}
+
+/// Returns the folder of a run's last whole checkpoint; `None` where the run has none yet.
+///
+/// # Errors
+/// [`TrainError::Io`] where the folder cannot be read.
+pub fn latest_checkpoint(run: &Path) -> Result<Option<PathBuf>, TrainError> {
+    let folder = run.join("checkpoints");
+    Ok(steps(&folder)?.last().map(|step| folder.join(format!("step-{step}"))))
+}
+
+/// Returns the steps of all whole checkpoints, sorted. Unfinished ones end in `.part`.
+fn steps(folder: &Path) -> Result<Vec<u64>, TrainError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(TrainError::io(folder, "read"))?,
+    };
+    let step = |entry: std::io::Result<fs::DirEntry>| {
+        entry.ok()?.file_name().to_str()?.strip_prefix("step-")?.parse::<u64>().ok()
+    };
+    let mut steps: Vec<u64> = entries.filter_map(step).collect();
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+/// Puts a trainer where the checkpoint was taken.
+pub(crate) fn read(checkpoint: &Path, trainer: &mut Trainer, set: &Arc<TokenSet>) -> Result<TrainerRecord, TrainError> {
+    let record: TrainerRecord = read_json(&checkpoint.join("trainer.json"), "the record of a checkpoint")?;
+    for (file, tensors) in files(trainer) {
+        verify(checkpoint, file, &record)?;
+        load_into(&checkpoint.join(file), &tensors)?;
+    }
+    trainer.optimizer.set_num_steps(record.num_steps);
+    trainer.seek(Arc::clone(set), record.cursor.clone())?;
+    Ok(record)
+}
+
+/// Returns the model of a run as its last checkpoint holds it, with the run's configuration.
+///
+/// # Errors
+/// No checkpoint, a damaged one, or one of another shape.
+pub fn load_model(run: &Path, device: Device) -> Result<(LanguageModel, RunConfig), TrainError> {
+    let checkpoint = latest_checkpoint(run)?.ok_or_else(|| TrainError::NoCheckpoint { path: run.into() })?;
+    let config = RunConfig::load(&run.join("config.toml"), &[])?;
+    let record: TrainerRecord = read_json(&checkpoint.join("trainer.json"), "the record of a checkpoint")?;
+    verify(&checkpoint, "model.safetensors", &record)?;
+    let model = LanguageModel::new(config.model.clone(), record.seed, device)?;
+    load_into(&checkpoint.join("model.safetensors"), &model.params().named())?;
+    Ok((model, config))
+}
+
+fn verify(checkpoint: &Path, file: &str, record: &TrainerRecord) -> Result<(), TrainError> {
+    let path = checkpoint.join(file);
+    let got = digest(&path)?;
+    let expected = record.sha256.get(file).cloned().unwrap_or_default();
+    if got == expected {
+        return Ok(());
+    }
+    let older = checkpoint.parent().map(steps).transpose()?.unwrap_or_default();
+    let advice = match older.into_iter().rev().find(|step| *step < record.num_steps) {
+        Some(step) => {
+            format!("remove the folder {} to go on from step {step}", checkpoint.display())
+        }
+        None => "there is no older one: start the run anew".into(),
+    };
+    Err(TrainError::Damaged { path, expected, got, advice })
+}
+
+fn digest(path: &Path) -> Result<String, TrainError> {
+    let mut hasher = Sha256::new();
+    File::open(path)
+        .and_then(|mut file| std::io::copy(&mut file, &mut hasher))
+        .map_err(TrainError::io(path, "read"))?;
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,92 @@
+//! What can go wrong with a run.
+
+use std::path::PathBuf;
+
+use crate::ConfigFileError;
+
+/// What can go wrong with a run.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The configuration file.
+    #[error(transparent)]
+    ConfigFile(#[from] ConfigFileError),
+    /// A configuration that no model can have.
+    #[error(transparent)]
+    Config(#[from] brt_lm::ConfigError),
+    /// The corpus.
+    #[error(transparent)]
+    Data(#[from] brt_data::DataError),
+    /// A file of tensors.
+    #[error(transparent)]
+    Tensors(#[from] brt_ops::checkpoint::CheckpointError),
+    /// A record's file.
+    #[error(transparent)]
+    Record(#[from] brt_report::FileError),
+    /// The operating system refused.
+    #[error("{path}: cannot {action}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The vocabulary of the corpus does not fit the model.
+    #[error("model.vocab_size: expected at least the {corpus} rows that the corpus needs, got {model}")]
+    Vocabulary {
+        /// Rows that the corpus needs.
+        corpus: u64,
+        /// Rows of the model.
+        model: i64,
+    },
+    /// The run's folder holds another run.
+    #[error("{path}: expected the configuration of this run, got another; {difference}; choose another output folder")]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// First line that differs.
+        difference: String,
+    },
+    /// The run's folder is not empty and the run is not to be resumed.
+    #[error("{path}: expected an empty folder, got one with a run in it; add --resume or choose another output folder")]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A checkpoint is not what was written.
+    #[error("{path}: expected SHA-256 {expected}, got {got}: the checkpoint is damaged; {advice}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Digest that was noted when it was written.
+        expected: String,
+        /// Digest of the file as it is.
+        got: String,
+        /// What to do.
+        advice: String,
+    },
+    /// No checkpoint where one is needed.
+    #[error("{path}: expected a checkpoint, got none")]
+    NoCheckpoint {
+        /// The run's folder.
+        path: PathBuf,
+    },
+    /// The loss is not a number any more.
+    #[error("step {step}: expected a finite loss, got {loss}; the last checkpoint is kept: lower schedule.multiplier")]
+    NotFinite {
+        /// The step.
+        step: u64,
+        /// The loss in nats per token.
+        loss: f64,
+    },
+}
+
+impl TrainError {
+    /// Returns an error of the operating system about `path`.
+    pub(crate) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, action, source }
+    }
+}

@@ -1,0 +1,107 @@
+//! Learning-rate schedules of the paper's code.
+
+use serde::{Deserialize, Serialize};
+
+/// Learning rate as a function of the step, without warm-up. `x` is the step, `T` the number of scheduled steps.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Schedule {
+    /// `1 / sqrt(max(x, 100))`, at most `max_lr`: the paper's.
+    Rsqrt {
+        /// Upper limit of the rate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_lr: Option<f64>,
+    },
+    /// `min(max_lr, min_lr / sqrt(max(x, 100) / T))`: inverse square root that ends at `min_lr`.
+    RsqrtToFloor {
+        /// Upper limit of the rate.
+        max_lr: f64,
+        /// Rate at the last step.
+        min_lr: f64,
+    },
+    /// Half a cosine from `max_lr` to `min_lr`: the default of both releases.
+    Cosine {
+        /// Rate at the first step.
+        max_lr: f64,
+        /// Rate at the last step.
+        min_lr: f64,
+        /// What follows the last scheduled step.
+        after: After,
+    },
+    /// Straight line from `max_lr` to `min_lr`.
+    Linear {
+        /// Rate at the first step.
+        max_lr: f64,
+        /// Rate at the last step.
+        min_lr: f64,
+        /// What follows the last scheduled step.
+        after: After,
+    },
+    /// `max_lr · (min_lr / max_lr)^(x / T)`.
+    Exponential {
+        /// Rate at the first step.
+        max_lr: f64,
+        /// Rate at the last step.
+        min_lr: f64,
+    },
+    /// The same rate always.
+    Constant {
+        /// The rate.
+        lr: f64,
+    },
+}
+
+/// What follows the last scheduled step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum After {
+    /// The rate halves every `T` steps.
+    Decay,
+    /// The rate stays.
+    Hold,
+}
+
+impl Schedule {
+    /// Returns the rate at step `x` of `num_steps` scheduled ones.
+    fn at(&self, x: f64, num_steps: f64) -> f64 {
+        let decayed = |min_lr: f64| 2. * min_lr * 0.5f64.powf(x / num_steps);
+        let rest = (num_steps - x) / num_steps;
+        match *self {
+            Self::Rsqrt { max_lr } => (1. / x.max(100.).sqrt()).min(max_lr.unwrap_or(f64::INFINITY)),
+            Self::RsqrtToFloor { max_lr, min_lr } => (min_lr / (x.max(100.) / num_steps).sqrt()).min(max_lr),
+            Self::Cosine { min_lr, after: After::Decay, .. } if x >= num_steps => decayed(min_lr),
+            Self::Cosine { max_lr, min_lr, .. } => {
+                let phase = std::f64::consts::PI * x.min(num_steps) / num_steps;
+                min_lr + (max_lr - min_lr) * (1. + phase.cos()) / 2.
+            }
+            Self::Linear { min_lr, after: After::Decay, .. } if x >= num_steps => decayed(min_lr),
+            Self::Linear { max_lr, min_lr, .. } => (min_lr + (max_lr - min_lr) * rest).max(min_lr),
+            Self::Exponential { max_lr, min_lr } => max_lr * (min_lr / max_lr).powf(x / num_steps),
+            Self::Constant { lr } => lr,
+        }
+    }
+}
+
+/// A schedule with its warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleConfig {
+    /// Shape of the schedule.
+    #[serde(flatten)]
+    pub schedule: Schedule,
+    /// Number of steps over which the rate rises from 0; the schedule stands still meanwhile.
+    pub num_warmup_steps: u64,
+    /// Multiplies the rate.
+    pub multiplier: f64,
+}
+
+impl ScheduleConfig {
+    /// Returns the learning rate of the update after `step` finished ones, of `num_steps` scheduled ones.
+    ///
+    /// # Source
+    /// Official code, `training_loop.py`, `learning_rate_schedule_fn`.
+    pub fn learning_rate(&self, step: u64, num_steps: u64) -> f64 {
+        let warmup = self.num_warmup_steps;
+        let ramp = if warmup == 0 { 1. } else { step.min(warmup) as f64 / warmup as f64 };
+        self.schedule.at(step.max(warmup) as f64, num_steps as f64) * ramp * self.multiplier
+    }
+}

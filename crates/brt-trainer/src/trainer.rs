@@ -1,0 +1,143 @@
+//! One training step after another: the state carried from segment to segment, the gradient stopped between them.
+
+use std::sync::Arc;
+
+use brt_data::{SegmentBatch, StreamCursor, TokenSet, TrainStream};
+use brt_lm::{LanguageModel, Mode, ModelState};
+use brt_ops::{init::name_seed, loss};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Adafactor, RunConfig, TrainError};
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Number of finished steps, this one included.
+    pub step: u64,
+    /// Sum of the losses of the scored tokens, in nats.
+    pub loss_nats: f64,
+    /// Number of scored tokens.
+    pub num_scored: u64,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// Norm of the gradient of the mean loss over all parameters.
+    pub gradient_norm: f64,
+}
+
+/// A model in training: parameters, optimiser, place in the data, and the state that the rows carry.
+#[derive(Debug)]
+pub struct Trainer {
+    pub(crate) model: LanguageModel,
+    pub(crate) optimizer: Adafactor,
+    pub(crate) stream: TrainStream,
+    pub(crate) state: ModelState,
+    config: RunConfig,
+    seed: u64,
+    device: Device,
+}
+
+impl Trainer {
+    /// Returns a trainer at step 0. `seed` decides parameters, data order and dropout.
+    ///
+    /// # Errors
+    /// A configuration that no model can have, or a corpus that does not fit it.
+    pub fn new(config: RunConfig, set: Arc<TokenSet>, seed: u64, device: Device) -> Result<Self, TrainError> {
+        config.validate()?;
+        let corpus = set.vocab_size() as u64;
+        if corpus > config.model.vocab_size as u64 {
+            return Err(TrainError::Vocabulary { corpus, model: config.model.vocab_size });
+        }
+        let model = LanguageModel::new(config.model.clone(), seed, device)?;
+        let optimizer = Adafactor::new(config.optimizer, model.params().named());
+        let stream = TrainStream::new(set, config.data.stream(), seed)?;
+        let state = model.initial_state(config.data.batch as i64).detach();
+        Ok(Self { model, optimizer, stream, state, config, seed, device })
+    }
+
+    /// Trains on the next segment of every row.
+    ///
+    /// # Errors
+    /// [`TrainError::NotFinite`]; the parameters are then as before the step.
+    pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        let step = self.num_steps();
+        // Dropout depends on the seed and the step alone: a resumed run draws what the uninterrupted one would.
+        tch::manual_seed(name_seed(self.seed, &format!("step {step}")));
+        let batch = self.stream.next_batch();
+        let tensors = BatchTensors::new(&batch, self.device);
+
+        let before = self.model.reset_rows(&self.state, &tensors.start_of_sequence);
+        let (logits, after) = self.model.forward(&tensors.tokens, &before, Mode::Train);
+        let loss_nats = loss::cross_entropy(&logits, &tensors.targets, &tensors.mask).sum(Kind::Float);
+        let mean = &loss_nats / batch.num_scored.max(1) as f64;
+        brt_native::drop_gradients(self.model.params().named().iter().map(|(_, p)| p));
+        mean.backward();
+
+        let loss_nats = loss_nats.double_value(&[]);
+        let gradient_norm = self.gradient_norm();
+        if !(loss_nats.is_finite() && gradient_norm.is_finite()) {
+            return Err(TrainError::NotFinite { step, loss: loss_nats / batch.num_scored.max(1) as f64 });
+        }
+        let learning_rate = self.config.schedule.learning_rate(step, self.config.train.num_steps);
+        self.optimizer.step(learning_rate);
+        self.state = after.detach(); // Truncated backpropagation through time: here, and nowhere else.
+        Ok(StepReport { step: step + 1, loss_nats, num_scored: batch.num_scored, learning_rate, gradient_norm })
+    }
+
+    /// Returns the number of finished steps.
+    pub fn num_steps(&self) -> u64 {
+        self.optimizer.num_steps()
+    }
+
+    /// Returns the model.
+    pub fn model(&self) -> &LanguageModel {
+        &self.model
+    }
+
+    /// Returns the configuration.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// Returns the seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Returns where the rows are in the data.
+    pub fn cursor(&self) -> StreamCursor {
+        self.stream.cursor()
+    }
+
+    /// Goes to another place of the data, on resuming.
+    pub(crate) fn seek(&mut self, set: Arc<TokenSet>, cursor: StreamCursor) -> Result<(), TrainError> {
+        self.stream = TrainStream::resume(set, self.config.data.stream(), self.seed, cursor)?;
+        Ok(())
+    }
+
+    fn gradient_norm(&self) -> f64 {
+        let gradients = self.model.params().named().into_iter().map(|(_, p)| p.grad()).filter(Tensor::defined);
+        let squares: Vec<Tensor> = gradients.map(|g| g.square().sum(Kind::Float)).collect();
+        tch::no_grad(|| Tensor::stack(&squares, 0).sum(Kind::Float).sqrt().double_value(&[]))
+    }
+}
+
+/// A batch as tensors on the device.
+#[derive(Debug)]
+pub(crate) struct BatchTensors {
+    pub(crate) tokens: Tensor,            // [B, N] int64
+    pub(crate) targets: Tensor,           // [B, N] int64
+    pub(crate) mask: Tensor,              // [B, N] float
+    pub(crate) start_of_sequence: Tensor, // [B] bool
+}
+
+impl BatchTensors {
+    pub(crate) fn new(batch: &SegmentBatch, device: Device) -> Self {
+        let shape = [batch.batch as i64, batch.segment_len as i64];
+        Self {
+            tokens: Tensor::from_slice(&batch.tokens).view(shape).to_device(device),
+            targets: Tensor::from_slice(&batch.targets).view(shape).to_device(device),
+            mask: Tensor::from_slice(&batch.loss_mask).view(shape).to_device(device),
+            start_of_sequence: Tensor::from_slice(&batch.start_of_sequence).to_device(device),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! One file for each command.
+
+mod data;
+mod doctor;
+mod eval;
+mod generate;
+mod info;
+mod serve;
+mod time;
+mod train;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::{Context, Result, bail};
+use brt_lm::LanguageModel;
+use brt_trainer::{Override, RunConfig};
+use tch::Device;
+
+use crate::arguments::{Arguments, Command, DeviceArguments};
+
+/// Runs a command and returns its exit code.
+pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCode> {
+    let takes_overrides = matches!(arguments.command, Command::Train(_) | Command::Info(_) | Command::Time(_));
+    if let (Some(change), false) = (overrides.first(), takes_overrides) {
+        bail!("--{}: expected a command with a configuration (train, info, time)", change.key);
+    }
+    match arguments.command {
+        Command::Data(command) => data::run(command),
+        Command::Train(arguments) => return train::run(arguments, overrides),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Info(arguments) => info::run(&arguments, overrides),
+        Command::Time(arguments) => time::run(&arguments, overrides),
+        Command::Doctor => doctor::run(),
+        Command::Serve(arguments) => serve::run(&arguments),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sets the number of threads and returns the device.
+fn start_device(arguments: DeviceArguments) -> Result<Device> {
+    let available = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
+    tch::set_num_threads(arguments.threads.unwrap_or(available));
+    let device = arguments.device.map_or_else(Device::cuda_if_available, |name| name.0);
+    if let Device::Cuda(idx) = device {
+        let count = tch::Cuda::device_count();
+        if idx as i64 >= count {
+            bail!("--device cuda:{idx}: expected one of the {count} GPU(s) that libtorch can use; use --device cpu");
+        }
+    }
+    Ok(device)
+}
+
+/// Returns the model of a run's last checkpoint.
+fn load_model(run: &Path, device: Device) -> Result<(LanguageModel, RunConfig)> {
+    if !run.join("config.toml").exists() {
+        bail!("{}: expected the folder of a run (brt train --out), got none", run.display());
+    }
+    Ok(brt_trainer::load_model(run, device)?)
+}
+
+/// Returns the name of a configuration: its file's, without ending.
+fn name(config: &Path) -> Result<String> {
+    let stem = config.file_stem().context("the configuration needs a file name")?;
+    Ok(stem.to_string_lossy().into_owned())
+}

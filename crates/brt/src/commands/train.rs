@@ -1,0 +1,103 @@
+//! `brt train`: one run from its configuration to its result.
+
+use std::{
+    io::IsTerminal,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use brt_report::StateRule;
+use brt_trainer::{Override, Progress, Resume, Run, RunConfig, RunOptions, RunOutcome, build_facts};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{arguments::TrainArguments, interrupt, output};
+
+pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<ExitCode> {
+    let device = super::start_device(arguments.device)?;
+    let mut overrides = overrides.to_vec();
+    let steps = arguments.steps.map(|n| Override { key: "train.num_steps".into(), value: n.to_string() });
+    overrides.extend(steps);
+    let config = RunConfig::load(&arguments.config, &overrides)?;
+    let num_steps = config.train.num_steps;
+    let options = RunOptions {
+        name: super::name(&arguments.config)?,
+        data: arguments.data,
+        out: arguments.out.clone(),
+        seed: arguments.seed,
+        device,
+        resume: if arguments.resume { Resume::IfThere } else { Resume::Never },
+        build: build_facts(env!("BRT_COMMIT")),
+    };
+    let stop = interrupt::stop_flag()?;
+    let run = Run::new(config, options)?;
+    let mut display = Display::new(num_steps);
+    match run.run(&stop, |progress| display.show(progress))? {
+        RunOutcome::Finished(result) => {
+            output::result(format!("{:.4} bits/byte on the test documents", result.test.mean_bits_per_byte()));
+            Ok(ExitCode::SUCCESS)
+        }
+        RunOutcome::Interrupted { num_steps } => {
+            output::line(format!(
+                "interrupted and saved at step {num_steps} in {}; the same command with --resume goes on",
+                arguments.out.display()
+            ));
+            Ok(ExitCode::from(interrupt::INTERRUPTED))
+        }
+    }
+}
+
+/// A progress bar on a terminal, else a line now and then.
+struct Display {
+    bar: Option<ProgressBar>,
+    num_steps: u64,
+    last_line: Instant,
+}
+
+impl Display {
+    /// Time between two lines where there is no terminal.
+    const LINE_EVERY: Duration = Duration::from_secs(10);
+
+    fn new(num_steps: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let template = "{bar:32} {pos}/{len} steps  {msg}  {elapsed} of about {duration}";
+            let style = ProgressStyle::with_template(template).expect("a valid template");
+            ProgressBar::new(num_steps).with_style(style)
+        });
+        Self { bar, num_steps, last_line: Instant::now() - Self::LINE_EVERY }
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        match progress {
+            Progress::Resumed(step) => self.note(format!("going on from step {step}")),
+            Progress::Step(report) => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(report.step);
+                }
+            }
+            Progress::Logged(line) => {
+                let validation = line.validation_bits_per_byte.map(|v| format!(", validation {v:.3} bits/byte"));
+                let message =
+                    format!("{:.3} bits/token{}", line.train_bits_per_token, validation.clone().unwrap_or_default());
+                match &self.bar {
+                    Some(bar) => bar.set_message(message),
+                    None if validation.is_some() || self.last_line.elapsed() >= Self::LINE_EVERY => {
+                        output::line(format!("step {}/{}: {message}", line.step, self.num_steps));
+                        self.last_line = Instant::now();
+                    }
+                    None => (),
+                }
+            }
+            Progress::Saved(_) => (),
+            Progress::Testing(StateRule::Carried) => self.note("scoring the test documents".into()),
+            Progress::Testing(StateRule::Reset) => self.note("scoring them with the state reset".into()),
+        }
+    }
+
+    fn note(&self, text: String) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => output::line(text),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Stands in for `brt` in xtask's own tests: answers the commands that a comparison gives, at once, with made-up records.
+//!
+//! A configuration that says `fail` fails; one that says `slow` takes a minute unless its run was started before.
+use std::{
+    collections::HashMap,
+    env,
+    f64::consts::LN_2,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::exit,
+    thread::sleep,
+    time::Duration,
+};
+
+use brt_report::{
+    BuildFacts, ContestantTiming, DocumentScore, Evaluation, MachineFacts, MetricsLine, ModelFacts,
+    PositionBucket, RunResult, StateRule, TimingResult, TrainingFacts, write_json,
+};
+
+const TOKENS_PER_STEP: u64 = 4096;
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    match args[0].as_str() {
+        "data" => fs::create_dir_all(flags(&args)["out"]).unwrap(),
+        "time" => time(&args),
+        "train" => train(&args),
+        other => panic!("unknown command {other}"),
+    }
+}
+
+/// Returns the values of all `--name value` pairs.
+fn flags(args: &[String]) -> HashMap<&str, &str> {
+    let pairs = args.windows(2).filter_map(|pair| Some((pair[0].strip_prefix("--")?, pair[1].as_str())));
+    pairs.collect()
+}
+
+fn stem(path: &str) -> String {
+    Path::new(path).file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+fn time(args: &[String]) {
+    let flags = flags(args);
+    let rounds: u64 = flags["rounds"].parse().unwrap();
+    let configs = args[1..].iter().take_while(|arg| !arg.starts_with("--"));
+    let timed = |path: &String| {
+        let name = stem(path);
+        let secs = if name == "xl_long" { 1.9 } else { 0.5 + 0.01 * name.len() as f64 };
+        let step_secs = (0..rounds).map(|round| secs * (1. + 0.02 * (round % 3) as f64)).collect();
+        ContestantTiming { name, tokens_per_step: TOKENS_PER_STEP, step_secs }
+    };
+    let result = TimingResult {
+        contestants: configs.map(timed).collect(),
+        num_warmup_rounds: 2,
+        load_average: 0.31,
+        machine: machine(flags["threads"].parse().unwrap()),
+    };
+    write_json(Path::new(flags["out"]), &result).unwrap();
+}
+
+fn train(args: &[String]) {
+    let flags = flags(args);
+    let config = fs::read_to_string(&args[1]).unwrap();
+    let out = PathBuf::from(flags["out"]);
+    let seed: u64 = flags["seed"].parse().unwrap();
+    let num_steps: u64 = flags.get("steps").map_or(400, |steps| steps.parse().unwrap());
+    assert!(Path::new(flags["data"]).is_dir() && args.iter().any(|arg| arg == "--resume"));
+    let name = stem(&args[1]);
+    let mut metrics = File::create(out.join("metrics.jsonl")).unwrap();
+    let curve: Vec<_> = (1..=num_steps).map(|step| line(&name, seed, step)).collect();
+    for line in &curve {
+        writeln!(metrics, "{}", serde_json::to_string(line).unwrap()).unwrap();
+    }
+    if config.contains("fail") {
+        eprintln!("step 3\nerror: loss: expected a finite number, got NaN at step 3");
+        exit(1);
+    }
+    let marker = out.join("checkpoint");
+    if config.contains("slow") && !marker.exists() {
+        fs::write(&marker, "").unwrap();
+        sleep(Duration::from_secs(60));
+    }
+    let threads = flags["threads"].parse().unwrap();
+    write_json(&out.join("result.json"), &result(&name, seed, threads, num_steps, config, curve)).unwrap();
+}
+
+/// How much better than the baseline a contestant is, in bits per token.
+fn gain(name: &str) -> f64 {
+    match name {
+        "xl" => -0.05,
+        name if name.starts_with("rec") => 0.06,
+        _ => 0.,
+    }
+}
+
+/// Returns a number between -1 and 1 that looks random.
+fn noise(a: u64, b: u64) -> f64 {
+    let mixed = (a * 2_654_435_761 + b * 40_503).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 11) as f64 / (1u64 << 52) as f64 - 1.
+}
+
+fn line(name: &str, seed: u64, step: u64) -> MetricsLine {
+    let progress = step as f64 / 400.;
+    let loss =
+        4.6 + 4.2 * (-14. * progress).exp() + 3. * (-2.2 * progress).exp() - gain(name) * progress.min(1.);
+    MetricsLine {
+        step,
+        num_tokens: step * TOKENS_PER_STEP,
+        train_bits_per_token: loss + 0.2 * noise(step, seed),
+        learning_rate: 2e-3,
+        gradient_norm: 0.6,
+        step_secs: 0.5,
+        validation_bits_per_byte: step.is_multiple_of(50).then_some(loss / 3.02),
+    }
+}
+
+fn result(
+    name: &str,
+    seed: u64,
+    num_threads: u64,
+    num_steps: u64,
+    config_toml: String,
+    curve: Vec<MetricsLine>,
+) -> RunResult {
+    let recurrent = name.starts_with("rec");
+    RunResult {
+        name: name.into(),
+        seed,
+        config_toml,
+        corpus_sha256: "5f2c1a9be04d7736c8e1f05aa2b94c3f6d8e7b10c5a4f39281706d5e4c3b2a19".into(),
+        model: ModelFacts {
+            description: if recurrent {
+                "Rec:fixed:skip, 3 layers, W 64, S 64"
+            } else {
+                "Slide, 4 layers, W 64"
+            }
+            .into(),
+            num_parameters: 1_512_000 + 8000 * name.len() as u64,
+            num_parameters_without_embedding: 990_000,
+            window_len: 64,
+            segment_len: 512,
+            training_flops_per_token: 6_100_000,
+        },
+        training: TrainingFacts {
+            num_steps,
+            num_tokens: num_steps * TOKENS_PER_STEP,
+            batch: 8,
+            elapsed_secs: num_steps as f64 * 0.5,
+            cpu_secs: num_steps as f64 * 0.49,
+            median_step_secs: 0.5,
+            peak_bytes: (310 + 9 * name.len() as u64) << 20,
+            num_resumes: 0,
+        },
+        curve,
+        test: evaluation(name, seed, StateRule::Carried),
+        test_state_reset: recurrent.then(|| evaluation(name, seed, StateRule::Reset)),
+        machine: machine(num_threads),
+        build: BuildFacts {
+            brt_version: "0.1.0".into(),
+            commit: "0123abc".into(),
+            libtorch_version: "2.11.0+cu130".into(),
+            tch_version: "0.24.0".into(),
+        },
+    }
+}
+
+fn evaluation(name: &str, seed: u64, state_rule: StateRule) -> Evaluation {
+    let lost = if state_rule == StateRule::Reset { 0.05 } else { 0. };
+    let document = |i: u64| {
+        let num_tokens = 2000 + 37 * (i * i % 91);
+        let bits =
+            5.9 + 1.1 * noise(i, 1) - gain(name) + lost + 0.08 * noise(i, 7 + seed + name.len() as u64);
+        let loss_nats = bits * num_tokens as f64 * LN_2;
+        DocumentScore { name: format!("crate-{i}"), loss_nats, num_tokens, num_bytes: 3 * num_tokens }
+    };
+    let bucket = |i: u32| {
+        let (start_token, end_token) = (if i == 0 { 0 } else { 32 << i }, 64 << i);
+        let position = f64::from(i);
+        let far = if name.starts_with("rec") { 0.018 * position - 0.03 } else { gain(name) };
+        let bits =
+            5.3 + 2.4 * (-0.62 * position).exp() - far + 0.01 * noise(u64::from(i), 3 + name.len() as u64);
+        PositionBucket { start_token, end_token, loss_nats: bits * 1e4 * LN_2, num_tokens: 10_000 }
+    };
+    Evaluation {
+        split: "test".into(),
+        state_rule,
+        max_document_len: 0,
+        documents: (0..64).map(document).collect(),
+        by_position: (0..9).map(bucket).collect(),
+    }
+}
+
+fn machine(num_threads: u64) -> MachineFacts {
+    MachineFacts {
+        cpu: "Some Processor 9000".into(),
+        num_cpus: 2,
+        cpu_capability: "AVX512".into(),
+        device: "cpu".into(),
+        num_threads,
+        memory_bytes: 24 << 30,
+        os: "Linux 6.1".into(),
+    }
+}

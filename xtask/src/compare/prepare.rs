@@ -1,0 +1,77 @@
+//! What must be there before the first run: the program, the corpus, the step times.
+
+use std::{
+    env, fs, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use brt_report::{TimingResult, read_json};
+
+use super::request::{Request, TIMING_ONLY};
+use crate::{
+    failure::{Context, Result, fail},
+    setup, tools, ui,
+};
+
+/// Measured steps of each contestant.
+const TIMING_ROUNDS: u64 = 12;
+/// The same for a comparison of few minutes.
+const TIMING_ROUNDS_SHORT: u64 = 5;
+
+/// Returns the `brt` program, built if need be.
+pub(super) fn program(root: &Path) -> Result<PathBuf> {
+    if let Some(path) = env::var_os("BRT_BIN").map(PathBuf::from) {
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            fail(format!("BRT_BIN={}: no such file", path.display()))
+        };
+    }
+    setup::run(root, false)?;
+    ui::headline("building brt");
+    tools::run("cargo build", tools::cargo(root).args(["build", "--release", "--package", "brt"]))?;
+    Ok(tools::target_folder(root)?.join("release/brt"))
+}
+
+/// Prepares the corpus and returns its folder. Comparisons of the same named corpus share it.
+pub(super) fn corpus(root: &Path, brt: &Path, request: &Request, out: &Path) -> Result<PathBuf> {
+    let folder = match request.corpus.strip_prefix("folder:") {
+        Some(_) => out.join("corpus"),
+        None => root.join("runs/corpora").join(&request.corpus),
+    };
+    ui::headline(&format!("corpus {}", request.corpus));
+    let parent = folder.parent().unwrap_or(out);
+    fs::create_dir_all(parent).context(|| format!("creating {}", parent.display()))?;
+    let mut command = Command::new(brt);
+    command.args(["data", "prepare", "--corpus", &request.corpus, "--out"]).arg(&folder);
+    tools::run("brt data prepare", to_stderr(&mut command))?;
+    Ok(folder)
+}
+
+/// Takes the step times of all contestants, in turn in one process.
+pub(super) fn timing(brt: &Path, request: &Request, data: &Path, out: &Path) -> Result<TimingResult> {
+    let num_cpus = tools::num_cpus();
+    ui::headline("step times");
+    let mut names: Vec<&str> = request.contestants.iter().map(String::as_str).collect();
+    if request.config_texts.contains_key(TIMING_ONLY) && !names.contains(&TIMING_ONLY) {
+        names.push(TIMING_ONLY);
+    }
+    let rounds = if request.minutes.is_some_and(|m| m < 5.) { TIMING_ROUNDS_SHORT } else { TIMING_ROUNDS };
+    let path = out.join("timing.json");
+    let mut command = Command::new(brt);
+    command.arg("time").args(names.iter().map(|name| request.config(name)));
+    command.arg("--data").arg(data).args(["--rounds", &rounds.to_string()]);
+    command.args(["--threads", &num_cpus.to_string(), "--out"]).arg(&path);
+    tools::run("brt time", to_stderr(&mut command))?;
+    Ok(read_json(&path, "the step times of the contestants")?)
+}
+
+/// Sends what a program prints to stderr: xtask's stdout is the table and nothing else.
+fn to_stderr(command: &mut Command) -> &mut Command {
+    if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
+        command.stdout(stderr);
+    }
+    command.stdin(Stdio::null())
+}

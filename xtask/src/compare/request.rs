@@ -1,0 +1,135 @@
+//! What the user asked a comparison to be.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::{Context, Result, fail},
+    flags,
+};
+
+/// The contestants where the user names none.
+const CONTESTANTS: &[&str] = &["xl", "slide", "rec_fixed_skip"];
+
+/// The configuration that is only timed: Transformer-XL with a window as long as the recurrent model's gradient.
+pub(super) const TIMING_ONLY: &str = "xl_long";
+
+/// The flags of one comparison. Two requests that are equal lead to the same runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Request {
+    /// Wall time of all runs together, where it decides the number of steps.
+    pub(super) minutes: Option<f64>,
+    /// Corpus as `brt data prepare` names it.
+    pub(super) corpus: String,
+    /// Number of seeds per contestant; they count from 1.
+    pub(super) seeds: u64,
+    /// Names of the contestants' configurations.
+    pub(super) contestants: Vec<String>,
+    /// Folder of the configurations.
+    pub(super) configs: PathBuf,
+    /// Number of runs at a time, where the user said one.
+    pub(super) jobs: Option<usize>,
+    /// The text of each configuration file that is used, by name.
+    pub(super) config_texts: BTreeMap<String, String>,
+}
+
+impl Request {
+    /// Checks the flags and reads the configuration files.
+    pub(super) fn new(root: &Path, flags: &flags::Compare) -> Result<Self> {
+        let corpus = flags.corpus.clone().unwrap_or_else(|| "code".into());
+        if !matches!(corpus.as_str(), "code" | "books") && !corpus.starts_with("folder:") {
+            return fail(format!("--corpus: expected code, books or folder:PATH, got {corpus}"));
+        }
+        if let Some(minutes) = flags.minutes.filter(|minutes| !minutes.is_finite() || *minutes <= 0.) {
+            return fail(format!("--minutes: expected a number above 0, got {minutes}"));
+        }
+        let seeds = flags.seeds.unwrap_or(1);
+        if seeds == 0 || flags.jobs == Some(0) {
+            return fail("--seeds and --jobs: expected at least 1, got 0");
+        }
+        let names = flags.contestants.clone().unwrap_or_else(|| CONTESTANTS.join(","));
+        let mut contestants: Vec<String> = vec![];
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            if contestants.iter().any(|other| other == name) {
+                return fail(format!("--contestants: {name} is named twice"));
+            }
+            contestants.push(name.to_owned());
+        }
+        if contestants.is_empty() {
+            return fail("--contestants: expected at least one name, got none");
+        }
+        let configs = flags.configs.clone().unwrap_or_else(|| root.join("benchmarks/configs/laptop"));
+        let config_texts = read_configs(&configs, &contestants)?;
+        let (minutes, jobs) = (flags.minutes, flags.jobs);
+        Ok(Self { minutes, corpus, seeds, contestants, configs, jobs, config_texts })
+    }
+
+    /// Returns the path of a configuration.
+    pub(super) fn config(&self, name: &str) -> PathBuf {
+        self.configs.join(format!("{name}.toml"))
+    }
+
+    /// Returns the corpus as part of a folder's name.
+    pub(super) fn corpus_name(&self) -> String {
+        match self.corpus.strip_prefix("folder:") {
+            None => self.corpus.clone(),
+            Some(path) => {
+                let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
+                format!("folder-{name}")
+            }
+        }
+    }
+
+    /// Returns the names of the flags, and configurations, in which two requests differ.
+    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+        let mut found = vec![];
+        let mut note = |differs: bool, name: &str| found.extend(differs.then(|| name.to_owned()));
+        note(self.minutes != other.minutes, "--minutes");
+        note(self.corpus != other.corpus, "--corpus");
+        note(self.seeds != other.seeds, "--seeds");
+        note(self.contestants != other.contestants, "--contestants");
+        note(self.configs != other.configs, "--configs");
+        note(self.jobs != other.jobs, "--jobs");
+        for (name, text) in &self.config_texts {
+            note(other.config_texts.get(name).is_some_and(|other| other != text), &format!("{name}.toml"));
+        }
+        found
+    }
+}
+
+/// Reads the contestants' configurations and, where it exists, the one that is only timed.
+fn read_configs(folder: &Path, contestants: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut texts = BTreeMap::new();
+    for name in contestants {
+        let path = folder.join(format!("{name}.toml"));
+        if !path.exists() {
+            return fail(format!("no configuration {}: {}", path.display(), available(folder)));
+        }
+        let text = fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
+        texts.insert(name.clone(), text);
+    }
+    if let Ok(text) = fs::read_to_string(folder.join(format!("{TIMING_ONLY}.toml"))) {
+        texts.insert(TIMING_ONLY.into(), text);
+    }
+    Ok(texts)
+}
+
+/// Returns which configurations a folder has, for an error.
+fn available(folder: &Path) -> String {
+    let Ok(entries) = fs::read_dir(folder) else { return "there is no such folder".into() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let toml = paths.filter(|path| path.extension().is_some_and(|e| e == "toml"));
+    let mut names: Vec<_> =
+        toml.filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned())).collect();
+    names.sort();
+    if names.is_empty() {
+        "the folder has none".into()
+    } else {
+        format!("the folder has {}", names.join(", "))
+    }
+}

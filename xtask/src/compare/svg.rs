@@ -1,0 +1,250 @@
+//! Line plots as SVG, for screens light and dark.
+
+/// Width of every plot in its own units; small, so that text stays readable on a narrow screen.
+pub(super) const WIDTH: f64 = 480.;
+const LEFT: f64 = 52.;
+const RIGHT: f64 = 12.;
+
+/// Colours by contestant. Each keeps a contrast of 3 to its background, and dashes tell the lines apart without colour.
+const STYLE: &str = "\
+.brt{font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;\
+--ink:#24292f;--soft:#59636e;--grid:#e4e8ec;--c0:#59636e;--c1:#c8440b;--c2:#0b6bcb;--c3:#0d7a4f;--c4:#8a4bb8;--c5:#8a6100}\
+@media(prefers-color-scheme:dark){.brt{\
+--ink:#e6edf3;--soft:#9aa5b1;--grid:#2b323a;--c0:#aab4bf;--c1:#ff8a52;--c2:#62aef7;--c3:#4cc38a;--c4:#c79bea;--c5:#d9ae3f}}\
+.brt text{fill:var(--soft)}.brt .t{fill:var(--ink);font-weight:600;font-size:13px}.brt .l{fill:var(--ink)}\
+.brt .g{stroke:var(--grid);stroke-width:1}.brt .z{stroke:var(--soft);stroke-width:1}\
+.brt .s{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}\
+.brt .c0{stroke:var(--c0);--f:var(--c0)}.brt .c1{stroke:var(--c1);--f:var(--c1)}.brt .c2{stroke:var(--c2);--f:var(--c2)}\
+.brt .c3{stroke:var(--c3);--f:var(--c3)}.brt .c4{stroke:var(--c4);--f:var(--c4)}.brt .c5{stroke:var(--c5);--f:var(--c5)}\
+.brt .m{fill:var(--f);stroke:none}.brt .d0{stroke-dasharray:6 4}.brt .d2{stroke-dasharray:2 4}.brt .d3{stroke-dasharray:10 4 2 4}";
+
+/// Number of colours.
+pub(super) const NUM_COLOURS: usize = 6;
+
+/// One line of a plot.
+pub(super) struct Series {
+    pub(super) colour: usize,
+    pub(super) marks: Marks,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// One plot with its axes.
+pub(super) struct Panel<'a> {
+    pub(super) title: &'a str,
+    pub(super) x_label: &'a str,
+    /// Logarithmic (base 2) or linear horizontal axis.
+    pub(super) x_scale: Scale,
+    /// Largest value shown, where the data's own would hide what matters.
+    pub(super) y_max: Option<f64>,
+    pub(super) height: f64,
+    pub(super) series: Vec<Series>,
+}
+
+/// How a horizontal axis maps values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scale {
+    Linear,
+    Log2,
+}
+
+/// Whether points are marked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marks {
+    None,
+    Dots,
+}
+
+/// Returns a whole SVG file around the given content.
+pub(super) fn document(label: &str, height: f64, content: &str) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"brt\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
+         aria-label=\"{}\"><style>{STYLE}</style>{content}</svg>\n",
+        escape(label)
+    )
+}
+
+/// Returns a legend of contestants, drawn from `y` down, and its height.
+pub(super) fn legend(series: &[(String, usize)], y: f64) -> (String, f64) {
+    let (mut text, mut x, mut row) = (String::new(), 4., 0.);
+    for (name, colour) in series {
+        let width = 44. + 7. * name.chars().count() as f64;
+        if x + width > WIDTH {
+            (x, row) = (4., row + 18.);
+        }
+        let line_y = y + row + 8.;
+        text += &format!(
+            "<path class=\"s c{colour} d{colour}\" d=\"M{x} {line_y}h24\"/><text class=\"l\" x=\"{}\" y=\"{}\">{}</text>",
+            x + 30.,
+            line_y + 4.,
+            escape(name)
+        );
+        x += width;
+    }
+    (text, row + 22.)
+}
+
+impl Panel<'_> {
+    /// Returns the plot, drawn from `top` down to `top + height`.
+    pub(super) fn draw(&self, top: f64) -> String {
+        let (mut xs, mut ys) = (Range::EMPTY, Range::EMPTY);
+        for (x, y) in self.series.iter().flat_map(|series| &series.points) {
+            xs.include(self.map(*x));
+            ys.include(y.min(self.y_max.unwrap_or(f64::INFINITY)));
+        }
+        ys.widen();
+        let (plot_top, bottom) = (top + 26., top + self.height - 36.);
+        let to_x = |x: f64| LEFT + xs.share(self.map(x)) * (WIDTH - LEFT - RIGHT);
+        let to_y = |y: f64| bottom - ys.share(y).clamp(-1., 2.) * (bottom - plot_top);
+        let mut text = format!("<text class=\"t\" x=\"4\" y=\"{}\">{}</text>", top + 14., escape(self.title));
+        for tick in ys.ticks(5) {
+            let (y, class) = (to_y(tick), if tick == 0. { "z" } else { "g" });
+            text += &format!("<path class=\"{class}\" d=\"M{LEFT} {y:.1}H{}\"/>", WIDTH - RIGHT);
+            let label = ys.label(tick);
+            text +=
+                &format!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", LEFT - 6., y + 4.);
+        }
+        for tick in self.x_ticks(&xs) {
+            let (x, y) = (to_x(tick), bottom + 16.);
+            text += &format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>", short(tick));
+        }
+        let (x, y) = ((LEFT + WIDTH - RIGHT) / 2., bottom + 32.);
+        text +=
+            &format!("<text x=\"{x}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>", escape(self.x_label));
+        let clip = format!("p{}", top as u64);
+        let (width, height) = (WIDTH - LEFT - RIGHT + 8., bottom - plot_top + 8.);
+        text += &format!(
+            "<clipPath id=\"{clip}\"><rect x=\"{}\" y=\"{}\" width=\"{width}\" height=\"{height}\"/></clipPath>",
+            LEFT - 4.,
+            plot_top - 4.
+        );
+        let lines: String = self.series.iter().map(|series| self.line(series, to_x, to_y)).collect();
+        format!("{text}<g clip-path=\"url(#{clip})\">{lines}</g>")
+    }
+
+    fn line(&self, series: &Series, to_x: impl Fn(f64) -> f64, to_y: impl Fn(f64) -> f64) -> String {
+        let colour = series.colour;
+        let (mut path, mut marks) = (String::new(), String::new());
+        for (i, (x, y)) in series.points.iter().enumerate() {
+            let (x, y) = (to_x(*x), to_y(*y));
+            path += &format!("{}{x:.1} {y:.1}", if i == 0 { "M" } else { "L" });
+            if series.marks == Marks::Dots {
+                marks += &format!("<circle class=\"m c{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
+            }
+        }
+        format!("<path class=\"s c{colour} d{colour}\" d=\"{path}\"/>{marks}")
+    }
+
+    fn map(&self, x: f64) -> f64 {
+        if self.x_scale == Scale::Log2 { x.max(1.).log2() } else { x }
+    }
+
+    fn x_ticks(&self, xs: &Range) -> Vec<f64> {
+        if self.x_scale == Scale::Linear {
+            return xs.ticks(5);
+        }
+        let (first, last) = (xs.min.ceil() as i32, xs.max.floor() as i32);
+        let stride = ((last - first) / 6 + 1).max(1);
+        (first..=last).step_by(stride as usize).map(|power| 2f64.powi(power)).collect()
+    }
+}
+
+/// The values that an axis shows.
+pub(super) struct Range {
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+impl Range {
+    pub(super) const EMPTY: Self = Self { min: f64::INFINITY, max: f64::NEG_INFINITY };
+
+    /// Extends the range to a value; ignores what is not a number.
+    pub(super) fn include(&mut self, value: f64) {
+        if value.is_finite() {
+            self.min = self.min.min(value);
+            self.max = self.max.max(value);
+        }
+    }
+
+    /// Leaves some room at both ends.
+    pub(super) fn widen(&mut self) {
+        let room = (0.06 * (self.max - self.min)).max(1e-6);
+        self.min -= room;
+        self.max += room;
+    }
+
+    /// Returns where a value lies: 0 at the minimum, 1 at the maximum.
+    pub(super) fn share(&self, value: f64) -> f64 {
+        let width = self.max - self.min;
+        if width > 0. && width.is_finite() { (value - self.min) / width } else { 0.5 }
+    }
+
+    fn step(&self, count: usize) -> f64 {
+        let raw = (self.max - self.min) / count as f64;
+        let power = 10f64.powf(raw.log10().floor());
+        [1., 2., 5., 10.].into_iter().map(|m| m * power).find(|step| *step >= raw * 0.999).unwrap_or(raw)
+    }
+
+    /// Returns about `count` round values inside the range.
+    pub(super) fn ticks(&self, count: usize) -> Vec<f64> {
+        let step = self.step(count);
+        if !(step.is_finite() && step > 0.) {
+            return vec![];
+        }
+        let (first, last) = ((self.min / step).ceil() as i64, (self.max / step).floor() as i64);
+        (first..=last).take(20).map(|i| i as f64 * step).collect()
+    }
+
+    /// Returns a tick's label with as many decimals as the distance of the ticks needs.
+    pub(super) fn label(&self, tick: f64) -> String {
+        let decimals = (-self.step(5).log10().floor()).clamp(0., 6.) as usize;
+        format!("{tick:.decimals$}").replace('-', "−")
+    }
+}
+
+/// Returns a count for an axis: `512`, `2k`, `1.5M`. Powers of two are counted in 1024 as is usual.
+fn short(value: f64) -> String {
+    let unit = if value >= 1024. && value.log2().fract() == 0. { 1024. } else { 1000. };
+    match value {
+        v if v >= unit * unit => format!("{}M", (v / (unit * unit) * 100.).round() / 100.),
+        v if v >= unit => format!("{}k", (v / unit * 100.).round() / 100.),
+        v => format!("{v}"),
+    }
+}
+
+/// Returns text that XML and HTML show as it is.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round() {
+        let range = Range { min: 0.93, max: 2.07 };
+        let labels: Vec<_> = range.ticks(5).into_iter().map(|tick| range.label(tick)).collect();
+        assert_eq!(labels, ["1.0", "1.5", "2.0"]);
+        assert_eq!(Range { min: 1., max: 1. }.ticks(5), Vec::<f64>::new());
+        assert_eq!(Range::EMPTY.ticks(5), Vec::<f64>::new());
+        assert_eq!([512., 2048., 1_500_000.].map(short), ["512", "2k", "1.5M"]);
+    }
+
+    #[test]
+    fn odd_data_draws_nothing_that_is_not_a_number() {
+        for points in [vec![], vec![(1., 2.)], vec![(1., 2.), (2., 2.)]] {
+            let series = vec![Series { colour: 0, marks: Marks::Dots, points }];
+            let panel = Panel {
+                title: "t < u",
+                x_label: "x",
+                x_scale: Scale::Log2,
+                y_max: None,
+                height: 200.,
+                series,
+            };
+            let svg = document("l", 200., &panel.draw(0.));
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            assert!(svg.contains("t &lt; u"));
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! Stands in for `brt` in xtask's own tests: answers the commands that a comparison gives, at once, with made-up records.
 //!
 //! A configuration that says `fail` fails; one that says `slow` takes a minute unless its run was started before.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a program for tests only")]
+
 use std::{
     collections::HashMap,
     env,

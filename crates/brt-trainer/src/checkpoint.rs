@@ -69,6 +69,7 @@ pub(crate) fn write(run: &Path, trainer: &Trainer, mut record: TrainerRecord) ->
     fs::rename(&part, &whole).map_err(TrainError::io(&whole, "rename to"))?;
     File::open(&folder).and_then(|f| f.sync_all()).map_err(TrainError::io(&folder, "sync"))?;
     write_atomic(&run.join("latest"), format!("{name}\n").as_bytes())?;
+    tracing::info!(path = %whole.display(), "checkpoint written");
     for old in steps(&folder)?.into_iter().rev().skip(NUM_KEPT) {
         let old = folder.join(format!("step-{old}"));
         fs::remove_dir_all(&old).map_err(TrainError::io(&old, "remove"))?;

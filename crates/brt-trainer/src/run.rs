@@ -232,6 +232,7 @@ impl Run {
             return write_atomic(&metrics, b"").map_err(Into::into);
         };
         let record = checkpoint::read(&checkpoint, &mut self.trainer, &self.sets[0])?;
+        tracing::info!(path = %checkpoint.display(), "going on from a checkpoint");
         self.num_tokens = record.num_tokens;
         self.elapsed_secs = record.elapsed_secs;
         self.cpu_secs = record.cpu_secs;

@@ -56,7 +56,12 @@ fn stack(report: &Report, label: &str, panels: Vec<Panel<'_>>) -> Option<String>
 fn curves(report: &Report) -> Option<String> {
     let names = || report.statistics.contestants.iter().map(|entry| entry.name.as_str());
     let series = |points: &dyn Fn(&str) -> Vec<(f64, f64)>| -> Vec<Series> {
-        let one = |name| Series { colour: colour(report, name), marks: Marks::None, points: points(name) };
+        let one = |name| {
+            let points = points(name);
+            // A single point has no line.
+            let marks = if points.len() < 2 { Marks::Dots } else { Marks::None };
+            Series { colour: colour(report, name), marks, points }
+        };
         names().map(one).collect()
     };
     let training =

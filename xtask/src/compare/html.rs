@@ -8,18 +8,16 @@ use super::{
 };
 
 const STYLE: &str = include_str!("report.css");
+/// The plot that stands beside the verdict.
+const LEAD_PLOT: &str = "differences.svg";
 
 /// Returns `report.html`.
 pub(super) fn page(report: &Report, plots: &[(&str, String)]) -> String {
     let title = escape(&title(report));
-    let mut body =
-        format!("<h1>{title}</h1>\n<p class=\"verdict\">{}.</p>\n", escape(&report.statistics.verdict));
-    for note in &report.statistics.notes {
-        body += &format!("<p class=\"note\">{}</p>\n", escape(note));
-    }
-    body += &table(&tables::contestants(report), report);
+    let mut body = lead(report, &title, plots);
+    body += &table(&model_under_name(tables::contestants(report)), report);
     body += &format!("<p class=\"legend\">{}</p>\n<div class=\"plots\">\n", escape(&legend(report)));
-    for (_, svg) in plots {
+    for (_, svg) in plots.iter().filter(|(name, _)| *name != LEAD_PLOT) {
         body += &format!("<figure>{svg}</figure>\n");
     }
     body += "</div>\n";
@@ -42,16 +40,45 @@ pub(super) fn page(report: &Report, plots: &[(&str, String)]) -> String {
     )
 }
 
+/// Returns title, verdict and notes, beside them the plot of the differences.
+fn lead(report: &Report, title: &str, plots: &[(&str, String)]) -> String {
+    let verdict = escape(&report.statistics.verdict);
+    let mut text = format!("<header>\n<div>\n<h1>{title}</h1>\n<p class=\"verdict\">{verdict}.</p>\n");
+    for note in &report.statistics.notes {
+        text += &format!("<p class=\"note\">{}</p>\n", escape(note));
+    }
+    text += "</div>\n";
+    for (_, svg) in plots.iter().filter(|(name, _)| *name == LEAD_PLOT) {
+        text += &format!("<figure>{svg}</figure>\n");
+    }
+    text + "</header>\n"
+}
+
+/// Moves the second column into the first, on a line of its own, so that the table fits the page.
+fn model_under_name(mut table: Table) -> Table {
+    table.header.remove(1);
+    for row in &mut table.rows {
+        let model = row.remove(1);
+        row[0] = format!("{}\n{model}", row[0]);
+    }
+    table
+}
+
 fn table(table: &Table, report: &Report) -> String {
     let cells = |tag: &str, row: &[String]| -> String {
-        row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect()
+        let cell = |cell: &String| match escape(cell).split_once('\n') {
+            Some((name, model)) => format!("<{tag}>{name}<small>{model}</small></{tag}>"),
+            None => format!("<{tag}>{}</{tag}>", escape(cell)),
+        };
+        row.iter().map(cell).collect()
     };
     let mut text = format!(
         "<div class=\"table\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n",
         cells("th", &table.header)
     );
     for row in &table.rows {
-        let class = if report.plan.challenger.as_ref() == row.first() { " class=\"challenger\"" } else { "" };
+        let name = row.first().and_then(|cell| cell.lines().next());
+        let class = if report.plan.challenger.as_deref() == name { " class=\"challenger\"" } else { "" };
         text += &format!("<tr{class}>{}</tr>\n", cells("td", row));
     }
     text + "</tbody></table></div>\n"

@@ -42,10 +42,11 @@ pub(crate) fn run(root: &Path, flags: &flags::Compare) -> Result {
     let planned = read_plan(&out, &request)?;
     run::handle_interrupts()?;
     let brt = prepare::program(root)?;
-    let data = prepare::corpus(root, &brt, &request, &out)?;
+    let data = out.join("corpus");
     let plan = match planned {
         Some(plan) => plan,
         None => {
+            prepare::corpus(&brt, &request, &data)?;
             let timing = prepare::timing(&brt, &request, &data, &out)?;
             let plan = Plan::new(request, tools::num_cpus(), timing)?;
             write_json(&out.join("plan.json"), &plan)?;

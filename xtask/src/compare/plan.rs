@@ -8,6 +8,11 @@ use crate::failure::{Result, fail};
 
 /// Share of the time that is left for evaluation and for starting the runs.
 const EVALUATION_SHARE: f64 = 0.15;
+/// Tokens of each held-out document that are scored per minute of the whole comparison, so that evaluation keeps to
+/// its share on two processors and a few dozen documents.
+const SCORED_LEN_PER_MINUTE: f64 = 1024.;
+/// From this length on, the configurations decide how much of a document is scored.
+const MAX_SCORED_LEN: u64 = 65_536;
 /// Fewer steps than this are no training.
 const MIN_STEPS: u64 = 20;
 
@@ -22,6 +27,8 @@ pub(super) struct Plan {
     pub(super) challenger: Option<String>,
     /// Training steps of every run; absent where the configurations decide.
     pub(super) num_steps: Option<u64>,
+    /// Tokens of each held-out document that are scored; absent where the configurations decide.
+    pub(super) max_document_len: Option<u64>,
     /// Number of processors that the runs share.
     pub(super) num_cpus: usize,
     /// Number of runs at a time.
@@ -63,7 +70,10 @@ impl Plan {
         let num_runs = request.contestants.len() * request.seeds as usize;
         let jobs = request.jobs.unwrap_or(num_cpus).min(num_runs);
         let runs = schedule(&request, &baseline, challenger.as_deref(), jobs, num_cpus);
-        let mut plan = Self { request, baseline, challenger, num_steps: None, num_cpus, jobs, runs, timing };
+        let max_document_len = request.minutes.and_then(scored_len);
+        let num_steps = None;
+        let mut plan =
+            Self { request, baseline, challenger, num_steps, max_document_len, num_cpus, jobs, runs, timing };
         plan.num_steps = plan.request.minutes.map(|minutes| plan.steps_in(minutes));
         Ok(plan)
     }
@@ -102,6 +112,12 @@ impl Plan {
         let slowest = |round| self.round(round).map(step_secs).fold(0., f64::max);
         (0..self.num_rounds()).map(slowest).sum()
     }
+}
+
+/// Returns how much of each document a comparison of few minutes scores: a power of two, in tokens.
+fn scored_len(minutes: f64) -> Option<u64> {
+    let len = 1 << ((minutes * SCORED_LEN_PER_MINUTE) as u64).max(1024).ilog2();
+    (len < MAX_SCORED_LEN).then_some(len)
 }
 
 /// Returns the baseline and the challenger: `slide`, else the first; the first `rec…`, else the last of the others.
@@ -193,6 +209,8 @@ mod tests {
         assert_eq!(plan(1.).num_steps, Some(34));
         assert!((plan(1.).expected_minutes().unwrap() - 1.).abs() < 1e-9);
         assert_eq!(plan(0.01).num_steps, Some(20));
+        let lens = [0.01, 1., 10., 63., 64., 1e9].map(scored_len);
+        assert_eq!(lens, [Some(1024), Some(1024), Some(8192), Some(32_768), None, None]);
     }
 
     #[test]

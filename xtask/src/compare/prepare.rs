@@ -1,7 +1,7 @@
 //! What must be there before the first run: the program, the corpus, the step times.
 
 use std::{
-    env, fs, io,
+    env, io,
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -11,7 +11,7 @@ use brt_report::{TimingResult, read_json};
 
 use super::request::{Request, TIMING_ONLY};
 use crate::{
-    failure::{Context, Result, fail},
+    failure::{Result, fail},
     setup, tools, ui,
 };
 
@@ -35,19 +35,14 @@ pub(super) fn program(root: &Path) -> Result<PathBuf> {
     Ok(tools::target_folder(root)?.join("release/brt"))
 }
 
-/// Prepares the corpus and returns its folder. Comparisons of the same named corpus share it.
-pub(super) fn corpus(root: &Path, brt: &Path, request: &Request, out: &Path) -> Result<PathBuf> {
-    let folder = match request.corpus.strip_prefix("folder:") {
-        Some(_) => out.join("corpus"),
-        None => root.join("runs/corpora").join(&request.corpus),
-    };
+/// Prepares the corpus in a folder.
+///
+/// Every comparison has its own: what `code` stands for changes with the lock file.
+pub(super) fn corpus(brt: &Path, request: &Request, folder: &Path) -> Result {
     ui::headline(&format!("corpus {}", request.corpus));
-    let parent = folder.parent().unwrap_or(out);
-    fs::create_dir_all(parent).context(|| format!("creating {}", parent.display()))?;
     let mut command = Command::new(brt);
-    command.args(["data", "prepare", "--corpus", &request.corpus, "--out"]).arg(&folder);
-    tools::run("brt data prepare", to_stderr(&mut command))?;
-    Ok(folder)
+    command.args(["data", "prepare", "--corpus", &request.corpus, "--out"]).arg(folder);
+    tools::run("brt data prepare", to_stderr(&mut command))
 }
 
 /// Takes the step times of all contestants, in turn in one process.

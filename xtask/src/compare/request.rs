@@ -34,7 +34,7 @@ pub(super) struct Request {
     pub(super) configs: PathBuf,
     /// Number of runs at a time, where the user said one.
     pub(super) jobs: Option<usize>,
-    /// The text of each configuration file that is used, by name.
+    /// The text of each configuration file of the folder, by name.
     pub(super) config_texts: BTreeMap<String, String>,
 }
 
@@ -102,34 +102,24 @@ impl Request {
     }
 }
 
-/// Reads the contestants' configurations and, where it exists, the one that is only timed.
+/// Reads all configurations of a folder, which may build on each other, and checks that the contestants' are there.
 fn read_configs(folder: &Path, contestants: &[String]) -> Result<BTreeMap<String, String>> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return fail(format!("--configs: no such folder: {}", folder.display()));
+    };
     let mut texts = BTreeMap::new();
-    for name in contestants {
-        let path = folder.join(format!("{name}.toml"));
-        if !path.exists() {
-            return fail(format!("no configuration {}: {}", path.display(), available(folder)));
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let text = fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
+            texts.insert(name, text);
         }
-        let text = fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
-        texts.insert(name.clone(), text);
     }
-    if let Ok(text) = fs::read_to_string(folder.join(format!("{TIMING_ONLY}.toml"))) {
-        texts.insert(TIMING_ONLY.into(), text);
-    }
-    Ok(texts)
-}
-
-/// Returns which configurations a folder has, for an error.
-fn available(folder: &Path) -> String {
-    let Ok(entries) = fs::read_dir(folder) else { return "there is no such folder".into() };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let toml = paths.filter(|path| path.extension().is_some_and(|e| e == "toml"));
-    let mut names: Vec<_> =
-        toml.filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned())).collect();
-    names.sort();
-    if names.is_empty() {
-        "the folder has none".into()
-    } else {
-        format!("the folder has {}", names.join(", "))
+    match contestants.iter().find(|name| !texts.contains_key(*name)) {
+        Some(name) => {
+            let names: Vec<_> = texts.into_keys().collect();
+            fail(format!("--contestants: {} has no {name}.toml, only {}", folder.display(), names.join(", ")))
+        }
+        None => Ok(texts),
     }
 }

@@ -131,8 +131,15 @@ impl Runner<'_> {
         command.args(["--seed", &run.seed.to_string(), "--threads", &run.num_threads.to_string()]);
         if let Some(steps) = self.plan.num_steps {
             command.args(["--steps", &steps.to_string()]);
+            // A short run needs its lines more often: for the progress and for the curve.
+            command.args(["--train.log_every", &(steps / 100).max(1).to_string()]);
+        }
+        if let Some(len) = self.plan.max_document_len {
+            command.args(["--evaluation.max_document_len", &len.to_string()]);
         }
         command.arg("--resume").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // The end of a log must be the error, not where in the program it arose.
+        command.env("RUST_LIB_BACKTRACE", "0");
         // Of its own process group: xtask passes signals on, so a run gets each of them once, whoever sent it.
         let child = command.process_group(0).spawn();
         let child = child.context(|| format!("starting {}", self.brt.display()))?;
@@ -174,9 +181,11 @@ impl Runner<'_> {
         let mut outcome = RunOutcome { run: one.run.clone(), result: self.finished(&one.run), failure: None };
         if outcome.result.is_none() {
             let stopped = status.code() == Some(i32::from(INTERRUPTED)) || interrupted();
-            let why = if stopped { "interrupted".into() } else { status.to_string() };
             let log = log_tail(&one.folder.join("log.txt"), one.log_start);
-            outcome.failure = Some(format!("{why}, no result.json\n{log}").trim_end().to_owned());
+            outcome.failure = Some(match stopped {
+                true => "stopped before its end".into(),
+                false => format!("{status}, no result.json\n{log}").trim_end().to_owned(),
+            });
         }
         let name = one.run.name();
         match &outcome.failure {

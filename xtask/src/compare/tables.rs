@@ -28,7 +28,7 @@ pub(super) fn contestants(report: &Report) -> Table {
         "bits/byte".into(),
         format!("difference to {baseline} [95 %]"),
         "bits/byte, state reset".into(),
-        format!("step time / {baseline}"),
+        format!("step time relative to {baseline}"),
         "tokens/s (threads)".into(),
         "peak memory (MiB)".into(),
     ];
@@ -131,8 +131,12 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(entry) = report.statistics.contestants.first() {
         let documents = &result.test.documents;
         let bytes: u64 = documents.iter().map(|document| document.num_bytes).sum();
-        facts
-            .push(("test text", format!("{} documents, {} bytes scored", documents.len(), thousands(bytes))));
+        let limit = match result.test.max_document_len {
+            0 => String::new(),
+            len => format!(", at most {} tokens of each", thousands(len)),
+        };
+        let size = format!("{} documents, {} bytes scored{limit}", documents.len(), thousands(bytes));
+        facts.push(("test text", size));
         let seeds: Vec<_> = entry.seeds.iter().map(u64::to_string).collect();
         facts.push(("seeds", seeds.join(", ")));
     }

@@ -8,6 +8,9 @@ use super::{
     statistics::{Difference, Statistics},
 };
 
+/// Runs of fewer steps test the programs, not the models.
+const SMOKE_STEPS: u64 = 200;
+
 /// Returns whether the challenger beats the baseline, and by how much.
 pub(super) fn verdict(plan: &Plan, statistics: &Statistics) -> String {
     let baseline = &plan.baseline;
@@ -74,6 +77,10 @@ pub(super) fn notes(outcomes: &[RunOutcome]) -> Vec<String> {
     differ("libtorch", results().map(|r| r.build.libtorch_version.clone()).collect());
     differ("processor", results().map(|r| r.machine.cpu.clone()).collect());
     differ("device", results().map(|r| r.machine.device.clone()).collect());
+    if let Some(steps) = results().map(|r| r.training.num_steps).min().filter(|steps| *steps < SMOKE_STEPS) {
+        notes
+            .push(format!("a smoke run: after {steps} steps a difference says nothing about trained models"));
+    }
     notes
 }
 

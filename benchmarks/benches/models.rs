@@ -1,0 +1,55 @@
+//! Forward and backward pass of whole models at the sizes of the laptop comparison, and decoding; one thread.
+#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
+
+use brt_lm::{
+    Carry, CellLayout, Decoder, Gate, LanguageModel, LogitDivisor, Mode, ModelConfig, QkNorm, RecurrenceConfig,
+    Temperature,
+};
+use criterion::{Criterion, criterion_group, criterion_main};
+use tch::{Device, Kind, Tensor};
+
+fn config(num_layers: i64, recurrence: Option<RecurrenceConfig>) -> ModelConfig {
+    ModelConfig {
+        vocab_size: 260,
+        model_dim: 128,
+        num_layers,
+        num_heads: 4,
+        head_dim: 32,
+        ffn_dim: 512,
+        window_len: 32,
+        carry: Carry::Differentiable,
+        qk_norm: QkNorm::Unit,
+        temperature: Temperature::Raw,
+        logit_divisor: LogitDivisor::SqrtVocabSize,
+        dropout: 0.,
+        attention_dropout: 0.,
+        recurrence,
+    }
+}
+
+fn models(criterion: &mut Criterion) {
+    tch::set_num_threads(1);
+    let recurrence =
+        RecurrenceConfig { layers: vec![-2], gate: Gate::Fixed, layout: CellLayout::Skip, num_states: 32 };
+    let contestants = [("slide, 5 layers", config(5, None)), ("rec:fixed:skip, 4 layers", config(4, Some(recurrence)))];
+    let tokens = Tensor::randint(256, [16, 256], (Kind::Int64, Device::Cpu));
+    for (name, config) in contestants {
+        let model = LanguageModel::new(config, 1, Device::Cpu).expect("a valid configuration");
+        let state = model.initial_state(16).detach();
+        criterion.bench_function(&format!("forward and backward of 4096 tokens, {name}"), |bencher| {
+            bencher.iter(|| model.forward(&tokens, &state, Mode::Train).0.sum(Kind::Float).backward());
+        });
+        let mut decoder = Decoder::new(&model, model.initial_state(1));
+        let token = Tensor::from_slice(&[65i64]);
+        criterion.bench_function(&format!("decode one token, {name}"), |bencher| {
+            bencher.iter(|| decoder.step(&token));
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = models
+}
+criterion_main!(benches);

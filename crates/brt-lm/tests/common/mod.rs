@@ -1,0 +1,58 @@
+//! Small models of every kind, with parameters that are not at their special initial values.
+
+use brt_lm::{
+    Carry, CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, QkNorm, RecurrenceConfig, Temperature,
+};
+use tch::{Device, Kind, Tensor};
+
+/// Every gate and layout, and the baselines.
+pub(crate) const VARIANTS: [Option<(Gate, CellLayout)>; 7] = [
+    None,
+    Some((Gate::Fixed, CellLayout::Skip)),
+    Some((Gate::Fixed, CellLayout::Single)),
+    Some((Gate::Fixed, CellLayout::Dual)),
+    Some((Gate::Lstm, CellLayout::Skip)),
+    Some((Gate::Lstm, CellLayout::Single)),
+    Some((Gate::Lstm, CellLayout::Dual)),
+];
+
+/// A model of three layers, the middle one recurrent where the variant has a cell; H·D differs from E.
+pub(crate) fn config(variant: Option<(Gate, CellLayout)>, window_len: i64, num_states: i64) -> ModelConfig {
+    ModelConfig {
+        vocab_size: 23,
+        model_dim: 12,
+        num_layers: 3,
+        num_heads: 2,
+        head_dim: 5,
+        ffn_dim: 20,
+        window_len,
+        carry: Carry::Differentiable,
+        qk_norm: QkNorm::Unit,
+        temperature: Temperature::Raw,
+        logit_divisor: LogitDivisor::SqrtModelDim,
+        dropout: 0.,
+        attention_dropout: 0.,
+        recurrence: variant.map(|(gate, layout)| RecurrenceConfig { layers: vec![-2], gate, layout, num_states }),
+    }
+}
+
+/// Builds the model and moves every parameter off its special value (gains and temperatures of one).
+pub(crate) fn build(config: ModelConfig) -> LanguageModel {
+    let model = LanguageModel::new(config, 7, Device::Cpu).unwrap();
+    tch::manual_seed(3);
+    for (_, parameter) in model.params().named() {
+        let _ = parameter.detach().g_add_(&(parameter.randn_like() * 0.3));
+    }
+    model
+}
+
+/// Random tokens `[batch, len]`.
+pub(crate) fn tokens(batch: i64, len: i64, seed: i64) -> Tensor {
+    tch::manual_seed(seed);
+    Tensor::randint(23, [batch, len], (Kind::Int64, Device::Cpu))
+}
+
+/// Largest absolute difference.
+pub(crate) fn difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}

@@ -91,8 +91,8 @@ mod tests {
     fn names_are_paths_in_sorted_order() {
         let params = Params::new(1, Device::Cpu);
         let layer = params.root() / "layers" / 10;
-        layer.param("weight", &[2, 3], Init::Ones);
-        (params.root() / "layers" / 2).param("weight", &[1], Init::Ones);
+        let _ = layer.param("weight", &[2, 3], Init::Ones);
+        let _ = (params.root() / "layers" / 2).param("weight", &[1], Init::Ones);
         let names: Vec<_> = params.named().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["layers.10.weight", "layers.2.weight"]);
         assert_eq!(params.num_parameters(), 7);
@@ -103,7 +103,7 @@ mod tests {
     fn a_name_is_taken_once() {
         let params = Params::new(1, Device::Cpu);
         for _ in 0..2 {
-            (params.root() / "a").param("weight", &[1], Init::Ones);
+            let _ = (params.root() / "a").param("weight", &[1], Init::Ones);
         }
     }
 }

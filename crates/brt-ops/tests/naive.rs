@@ -20,7 +20,6 @@ fn rows(x: &Tensor) -> Vec<Vec<f64>> {
 
 struct Case {
     window_len: i64,
-    num_blocks: i64,
     inputs: Vec<Tensor>, // queries, keys, values [n, 1, 1, W, D]; cached keys, values [1, 1, W, D]
     table: Tensor,       // [1, 32]
 }
@@ -32,7 +31,7 @@ impl Case {
         let blocks = [num_blocks, 1, 1, window_len, dim];
         let mut inputs: Vec<Tensor> = (0..3).map(|_| Tensor::randn(blocks, options)).collect();
         inputs.extend((0..2).map(|_| Tensor::randn([1, 1, window_len, dim], options)));
-        Self { window_len, num_blocks, inputs, table: Tensor::randn([1, 32], options) }
+        Self { window_len, inputs, table: Tensor::randn([1, 32], options) }
     }
 
     fn fast(&self, inputs: &[Tensor], table: &Tensor) -> Tensor {

@@ -1,9 +1,12 @@
 //! Losses on whole held-out documents, state carried from segment to segment.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use brt_data::{EvaluationStream, SegmentBatch, StreamConfig, TokenSet};
-use brt_lm::{LanguageModel, Mode};
+use brt_data::{EvaluationStream, SegmentBatch, Split, StreamConfig, TokenSet};
+use brt_lm::{LanguageModel, Mode, ModelState};
 use brt_ops::loss;
 use brt_report::{DocumentScore, Evaluation, PositionBucket, StateRule};
 use tch::Tensor;
@@ -20,34 +23,41 @@ const FIRST_BUCKET_LEN: u64 = 64;
 pub fn evaluate(
     model: &LanguageModel,
     set: &Arc<TokenSet>,
-    split: &str,
+    split: Split,
     config: &RunConfig,
     state_rule: StateRule,
 ) -> Result<Evaluation, TrainError> {
+    let never = AtomicBool::new(false);
+    let evaluation = evaluate_until(&never, model, set, split, config, state_rule)?;
+    Ok(evaluation.expect("nobody stops it"))
+}
+
+/// As [`evaluate`], but returns `None` soon after `stop` is set.
+pub(crate) fn evaluate_until(
+    stop: &AtomicBool,
+    model: &LanguageModel,
+    set: &Arc<TokenSet>,
+    split: Split,
+    config: &RunConfig,
+    state_rule: StateRule,
+) -> Result<Option<Evaluation>, TrainError> {
     let max_document_len = config.evaluation.max_document_len;
-    let stream_config = StreamConfig { batch: config.evaluation.batch, max_document_len, ..config.data.stream() };
+    let stream = StreamConfig { batch: config.evaluation.batch, max_document_len, ..config.data.stream() };
     let mut scores = Scores::new(set);
     let mut state = model.initial_state(config.evaluation.batch as i64);
-    tch::no_grad(|| -> Result<(), TrainError> {
-        for batch in EvaluationStream::new(Arc::clone(set), stream_config)? {
-            let tensors = BatchTensors::new(&batch, model.params().device());
-            if state_rule == StateRule::Reset {
-                state = model.reset_recurrent_states(&state);
-            }
-            let before = model.reset_rows(&state, &tensors.start_of_sequence);
-            let (logits, after) = model.forward(&tensors.tokens, &before, Mode::Eval);
-            state = after;
-            scores.add(&batch, &loss::cross_entropy(&logits, &tensors.targets, &tensors.mask));
+    for batch in EvaluationStream::new(Arc::clone(set), stream)? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
         }
-        Ok(())
-    })?;
-    Ok(Evaluation {
-        split: split.into(),
+        state = tch::no_grad(|| scores.add(model, &batch, &state, state_rule));
+    }
+    Ok(Some(Evaluation {
+        split: split.to_string(),
         state_rule,
         max_document_len: max_document_len.unwrap_or(0) as u64,
         documents: scores.documents,
         by_position: scores.by_position,
-    })
+    }))
 }
 
 /// Sums of losses by document and by position.
@@ -67,8 +77,21 @@ impl Scores {
         Self { documents: (0..set.num_documents()).map(document).collect(), by_position: vec![] }
     }
 
+    /// Scores a batch and returns the state after it.
+    fn add(&mut self, model: &LanguageModel, batch: &SegmentBatch, state: &ModelState, rule: StateRule) -> ModelState {
+        let tensors = BatchTensors::new(batch, model.params().device());
+        let before = model.reset_rows(state, &tensors.start_of_sequence);
+        let before = match rule {
+            StateRule::Carried => before,
+            StateRule::Reset => model.reset_recurrent_states(&before),
+        };
+        let (logits, after) = model.forward(&tensors.tokens, &before, Mode::Eval);
+        self.add_losses(batch, &loss::cross_entropy(&logits, &tensors.targets, &tensors.mask));
+        after
+    }
+
     /// `nats`: `[B, N]`.
-    fn add(&mut self, batch: &SegmentBatch, nats: &Tensor) {
+    fn add_losses(&mut self, batch: &SegmentBatch, nats: &Tensor) {
         let nats: Vec<f32> = nats.reshape(-1).try_into().expect("a vector of floats");
         for row in 0..batch.batch {
             let Some(document_idx) = batch.document_idx[row] else { continue };

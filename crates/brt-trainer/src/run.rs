@@ -21,7 +21,9 @@ use tch::Device;
 use crate::{
     RunConfig, StepReport, TrainError, Trainer,
     checkpoint::{self, TrainerRecord},
-    evaluate, latest_checkpoint, machine_facts, model_facts,
+    evaluate,
+    evaluate::evaluate_until,
+    latest_checkpoint, machine_facts, model_facts,
 };
 
 /// What a run needs beside its configuration.
@@ -157,7 +159,9 @@ impl Run {
                 return Ok(RunOutcome::Interrupted { num_steps: report.step });
             }
         }
-        let result = self.result(&mut observe)?;
+        let Some(result) = self.result(stop, &mut observe)? else {
+            return Ok(RunOutcome::Interrupted { num_steps: train.num_steps });
+        };
         write_json(&result_path, &result)?;
         Ok(RunOutcome::Finished(Box::new(result)))
     }
@@ -184,7 +188,7 @@ impl Run {
         let config = self.trainer.config();
         let every = config.train.validate_every;
         let due = every > 0 && (report.step % every == 0 || report.step == config.train.num_steps);
-        let validate = || evaluate(&self.trainer.model, &self.sets[1], "validation", config, StateRule::Carried);
+        let validate = || evaluate(&self.trainer.model, &self.sets[1], Split::Validation, config, StateRule::Carried);
         let validation = due.then(validate).transpose()?;
         let pending = std::mem::take(&mut self.pending);
         let line = MetricsLine {
@@ -244,34 +248,51 @@ impl Run {
         Ok(())
     }
 
-    fn result(&self, observe: &mut impl FnMut(&Progress)) -> Result<RunResult, TrainError> {
+    /// Scores the test documents and returns the result; `None` where `stop` was set meanwhile.
+    fn result(
+        &self,
+        stop: &AtomicBool,
+        observe: &mut impl FnMut(&Progress),
+    ) -> Result<Option<RunResult>, TrainError> {
         let (trainer, config) = (&self.trainer, self.trainer.config());
-        let mut test = |rule| {
+        let mut score = |rule| {
             observe(&Progress::Testing(rule));
-            evaluate(&trainer.model, &self.sets[2], "test", config, rule)
+            evaluate_until(stop, &trainer.model, &self.sets[2], Split::Test, config, rule)
         };
-        Ok(RunResult {
+        let Some(test) = score(StateRule::Carried)? else { return Ok(None) };
+        let test_state_reset = match config.model.recurrence {
+            Some(_) => score(StateRule::Reset)?,
+            None => None,
+        };
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        Ok(Some(RunResult {
             name: self.options.name.clone(),
             seed: self.options.seed,
             config_toml: config.to_toml(),
             corpus_sha256: self.sets[0].manifest_sha256().into(),
             model: model_facts(config, trainer.model.params().num_parameters()),
-            training: TrainingFacts {
-                num_steps: trainer.num_steps(),
-                num_tokens: self.num_tokens,
-                batch: config.data.batch as u64,
-                elapsed_secs: self.elapsed_secs,
-                cpu_secs: self.cpu_secs,
-                median_step_secs: median(self.step_secs.iter().copied().collect()),
-                peak_bytes: brt_native::peak_resident_bytes(),
-                num_resumes: self.num_resumes,
-            },
+            training: self.training_facts(),
             curve: self.curve.clone(),
-            test: test(StateRule::Carried)?,
-            test_state_reset: config.model.recurrence.is_some().then(|| test(StateRule::Reset)).transpose()?,
+            test,
+            test_state_reset,
             machine: machine_facts(self.options.device),
             build: self.options.build.clone(),
-        })
+        }))
+    }
+
+    fn training_facts(&self) -> TrainingFacts {
+        TrainingFacts {
+            num_steps: self.trainer.num_steps(),
+            num_tokens: self.num_tokens,
+            batch: self.trainer.config().data.batch as u64,
+            elapsed_secs: self.elapsed_secs,
+            cpu_secs: self.cpu_secs,
+            median_step_secs: median(self.step_secs.iter().copied().collect()),
+            peak_bytes: brt_native::peak_resident_bytes(),
+            num_resumes: self.num_resumes,
+        }
     }
 }
 

@@ -236,8 +236,8 @@ fn wrong_configurations_are_told() {
 fn a_small_document_is_learned_by_heart() {
     tch::set_num_threads(1);
     let place = Place::new();
-    let document = Document { name: "d".into(), group: "g".into(), text: SOURCE.as_bytes()[..129].to_vec() };
-    let set = Arc::new(TokenSet::from_documents(&[document]));
+    let document = Document { name: "d".into(), group: "g".into(), text: SOURCE.as_bytes()[..128].to_vec() };
+    let set = Arc::new(TokenSet::from_documents(&[document]).unwrap());
     let overrides = [
         ("data.batch", "1"),
         ("model.dropout", "0.0"),
@@ -262,7 +262,7 @@ fn evaluation_scores_every_token_once() {
     let set = Arc::new(TokenSet::open(&place.path("corpus"), Split::Test).unwrap());
     let config = place.config(&[]);
     let trainer = Trainer::new(config.clone(), trainer_set, 1, Device::Cpu).unwrap();
-    let evaluate = |rule| brt_trainer::evaluate(trainer.model(), &set, "test", &config, rule).unwrap();
+    let evaluate = |rule| brt_trainer::evaluate(trainer.model(), &set, Split::Test, &config, rule).unwrap();
     let (carried, reset) = (evaluate(StateRule::Carried), evaluate(StateRule::Reset));
     for document in &carried.documents {
         assert_eq!((document.num_tokens, document.num_bytes), (299, 299)); // The first 300 tokens.

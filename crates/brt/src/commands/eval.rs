@@ -12,7 +12,7 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     let device = super::start_device(arguments.device)?;
     let (model, config) = super::load_model(&arguments.run, device)?;
     let set = Arc::new(TokenSet::open(&arguments.data, Split::Test)?);
-    let evaluate = |rule| brt_trainer::evaluate(&model, &set, "test", &config, rule);
+    let evaluate = |rule| brt_trainer::evaluate(&model, &set, Split::Test, &config, rule);
     let carried = evaluate(StateRule::Carried)?;
     print(&carried);
     if config.model.recurrence.is_some() {

@@ -2,8 +2,8 @@
 #![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use brt_lm::{
-    Carry, CellLayout, Decoder, Gate, LanguageModel, LogitDivisor, Mode, ModelConfig, QkNorm, RecurrenceConfig,
-    Temperature,
+    Carry, CellLayout, Decoder, Gate, LanguageModel, LogitDivisor, Mode, ModelConfig, QkNorm,
+    RecurrenceConfig, Temperature,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
@@ -31,7 +31,8 @@ fn models(criterion: &mut Criterion) {
     tch::set_num_threads(1);
     let recurrence =
         RecurrenceConfig { layers: vec![-2], gate: Gate::Fixed, layout: CellLayout::Skip, num_states: 32 };
-    let contestants = [("slide, 5 layers", config(5, None)), ("rec:fixed:skip, 4 layers", config(4, Some(recurrence)))];
+    let contestants =
+        [("slide, 5 layers", config(5, None)), ("rec:fixed:skip, 4 layers", config(4, Some(recurrence)))];
     let tokens = Tensor::randint(256, [16, 256], (Kind::Int64, Device::Cpu));
     for (name, config) in contestants {
         let model = LanguageModel::new(config, 1, Device::Cpu).expect("a valid configuration");

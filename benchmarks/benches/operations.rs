@@ -29,7 +29,9 @@ fn operations(criterion: &mut Criterion) {
     let norm = RmsNorm::new(&(params.root() / "norm"), MODEL_DIM);
     let x = input(&[NUM_BLOCKS, BATCH, WINDOW_LEN, MODEL_DIM]);
     forward_backward(criterion, "rms_norm", || norm.forward(&x));
-    forward_backward(criterion, "rms_norm, composed", || x.square().mean_dim(-1, true, Kind::Float).rsqrt() * &x);
+    forward_backward(criterion, "rms_norm, composed", || {
+        x.square().mean_dim(-1, true, Kind::Float).rsqrt() * &x
+    });
 
     let queries = input(&[NUM_BLOCKS, BATCH, NUM_HEADS, WINDOW_LEN, HEAD_DIM]);
     let keys = input(&[NUM_BLOCKS, BATCH, NUM_HEADS, 2 * WINDOW_LEN, HEAD_DIM]);

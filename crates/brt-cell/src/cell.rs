@@ -1,8 +1,8 @@
 //! The cell: states read themselves and a window of tokens, and are gated into the next states.
 
 use brt_ops::{
-    CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Scope, Temperature, Windows, attention, dims,
-    expect_shape, init::Init,
+    CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Scope, Temperature, Windows, attention,
+    dims, expect_shape, init::Init,
 };
 use tch::Tensor;
 

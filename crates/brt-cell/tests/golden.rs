@@ -27,13 +27,15 @@ const LSTM: [(&str, &str); 4] = [
     ("gate.input.weight", "input_gate.kernel"),
     ("gate.input.bias", "input_gate.bias"),
 ];
-const MLP: [(&str, &str); 2] = [("ffn.hidden.weight", "hidden0.kernel"), ("ffn.out.weight", "output_layer.kernel")];
+const MLP: [(&str, &str); 2] =
+    [("ffn.hidden.weight", "hidden0.kernel"), ("ffn.out.weight", "output_layer.kernel")];
 const OUT: [(&str, &str); 1] = [("out.weight", "output_layer.kernel")];
 
 #[test]
 fn unit_gates_file() {
     let golden = open("unit_gates");
-    let [hidden, state, update] = ["hidden", "state", "update"].map(|name| golden.tensor(&format!("in.{name}")));
+    let [hidden, state, update] =
+        ["hidden", "state", "update"].map(|name| golden.tensor(&format!("in.{name}")));
     let params = Params::new(1, Device::Cpu);
     let fixed = FixedGate::new(&(params.root() / "gate"), 32);
     copy(&golden, &params, &FIXED, "fixed");

@@ -2,7 +2,8 @@
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
 use brt_lm::{
-    Carry, CellLayout, Gate, LanguageModel, LogitDivisor, Mode, ModelConfig, QkNorm, RecurrenceConfig, Temperature,
+    Carry, CellLayout, Gate, LanguageModel, LogitDivisor, Mode, ModelConfig, QkNorm, RecurrenceConfig,
+    Temperature,
 };
 use tch::{Device, Kind, Tensor};
 

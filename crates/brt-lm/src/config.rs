@@ -127,7 +127,8 @@ impl ModelConfig {
     /// Returns the indices of the recurrent layers, counted from the bottom, sorted.
     pub fn recurrent_layers(&self) -> Vec<i64> {
         let indices = self.recurrence.iter().flat_map(|r| &r.layers);
-        let mut layers: Vec<_> = indices.map(|&idx| if idx < 0 { idx + self.num_layers } else { idx }).collect();
+        let mut layers: Vec<_> =
+            indices.map(|&idx| if idx < 0 { idx + self.num_layers } else { idx }).collect();
         layers.sort_unstable();
         layers.dedup();
         layers
@@ -178,5 +179,9 @@ impl ModelConfig {
 }
 
 fn check(key: &'static str, expected: &str, got: impl ToString, fits: bool) -> Result<(), ConfigError> {
-    if fits { Ok(()) } else { Err(ConfigError { section: "model", key, expected: expected.into(), got: got.to_string() }) }
+    if fits {
+        Ok(())
+    } else {
+        Err(ConfigError { section: "model", key, expected: expected.into(), got: got.to_string() })
+    }
 }

@@ -134,10 +134,17 @@ impl<'a> Decoder<'a> {
 }
 
 /// Runs one token through one layer. `x` and the result: `[B, 1, E]`.
-fn step_layer(layer: &Layer, growing: &mut Growing, x: &Tensor, tables: &WindowTables, block_len: i64) -> Tensor {
+fn step_layer(
+    layer: &Layer,
+    growing: &mut Growing,
+    x: &Tensor,
+    tables: &WindowTables,
+    block_len: i64,
+) -> Tensor {
     let tokens = layer.tokens();
     let projected = tokens.project(x, Mode::Eval); // [B, H, 1, D]
-    let mut attended = vec![tokens.self_attention(&projected, &growing.window(block_len), tables, Mode::Eval)];
+    let mut attended =
+        vec![tokens.self_attention(&projected, &growing.window(block_len), tables, Mode::Eval)];
     if let Some(states) = &growing.states {
         let states = Windows { keys: states.keys.shallow_clone(), values: states.values.shallow_clone() };
         attended.push(attend_to_states(&projected, &states));

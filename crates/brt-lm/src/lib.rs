@@ -20,7 +20,7 @@ pub use brt_cell::{CellLayout, Gate};
 pub use brt_ops::{Carry, Mode, QkNorm, Temperature};
 pub use config::{ConfigError, LogitDivisor, ModelConfig, RecurrenceConfig};
 pub use decoder::Decoder;
-pub use layer::{Layer, RecurrentLayer};
+pub use layer::Layer;
 pub use model::LanguageModel;
 pub use sample::{SampleConfig, sample};
 pub use state::{LayerState, ModelState};

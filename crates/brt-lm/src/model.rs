@@ -29,7 +29,9 @@ impl LanguageModel {
         let shape = [config.vocab_size, config.model_dim];
         Ok(Self {
             embedding: (&p / "embedding").param("weight", &shape, Init::Normal { std: 1. }),
-            layers: (0..config.num_layers).map(|idx| Layer::new(&(&p / "layers" / idx), &config, idx)).collect(),
+            layers: (0..config.num_layers)
+                .map(|idx| Layer::new(&(&p / "layers" / idx), &config, idx))
+                .collect(),
             final_norm: RmsNorm::new(&(&p / "final_norm"), config.model_dim),
             tables: WindowTables::block(config.window_len, device),
             params,
@@ -46,7 +48,10 @@ impl LanguageModel {
     pub fn forward(&self, tokens: &Tensor, state: &ModelState, mode: Mode) -> (Tensor, ModelState) {
         let [batch, segment_len] = dims("tokens", tokens);
         let window_len = self.config.window_len;
-        assert!(segment_len % window_len == 0, "tokens: expected a multiple of {window_len}, got {segment_len}");
+        assert!(
+            segment_len % window_len == 0,
+            "tokens: expected a multiple of {window_len}, got {segment_len}"
+        );
         let blocks = tokens.view([batch, -1, window_len]).transpose(0, 1); // [n, B, W]
 
         let mut xs = self.embed(&blocks); // [n, B, W, E]
@@ -104,7 +109,9 @@ impl LanguageModel {
     /// `start_of_sequence` (bool): `[B]`.
     pub fn reset_rows(&self, state: &ModelState, start_of_sequence: &Tensor) -> ModelState {
         let layers = self.layers.iter().zip(&state.layers);
-        ModelState { layers: layers.map(|(layer, state)| layer.reset_rows(state, start_of_sequence)).collect() }
+        ModelState {
+            layers: layers.map(|(layer, state)| layer.reset_rows(state, start_of_sequence)).collect(),
+        }
     }
 
     /// Returns `state` with every recurrent state initial and the key/value caches as they are: the ablation in which

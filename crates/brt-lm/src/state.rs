@@ -38,13 +38,15 @@ impl ModelState {
     pub fn named(&self) -> Vec<(String, Tensor)> {
         let mut named = vec![];
         for (idx, layer) in self.layers.iter().enumerate() {
-            let tensors =
-                [("keys", Some(&layer.cache.keys)), ("values", Some(&layer.cache.values)), ("recurrent", layer.recurrent.as_ref())];
+            let tensors = [
+                ("keys", Some(&layer.cache.keys)),
+                ("values", Some(&layer.cache.values)),
+                ("recurrent", layer.recurrent.as_ref()),
+            ];
             for (name, tensor) in tensors {
                 named.extend(tensor.map(|t| (format!("layers.{idx}.{name}"), t.shallow_clone())));
             }
         }
         named
     }
-
 }

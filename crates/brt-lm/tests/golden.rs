@@ -1,5 +1,6 @@
 //! Layers and models against the numbers of the official code: outputs, carried state, gradients, over three segments
 //! of which one resets a row. `tests/golden/README.md` says where the files come from.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::path::Path;
 
@@ -116,8 +117,7 @@ fn states_block_by_block() {
     let cell = layer.cell().unwrap();
     for segment in 1..NUM_SEGMENTS {
         let before = read_state(&golden, &format!("seg{}.state.", segment - 1), true);
-        let before =
-            layer.reset_rows(&before, &golden.tensor(&format!("seg{segment}.in.start_of_sequence")));
+        let before = layer.reset_rows(&before, &golden.tensor(&format!("seg{segment}.in.start_of_sequence")));
         let xs = to_blocks(&golden.tensor(&format!("seg{segment}.in.x")), window_len);
         let tokens = layer.tokens();
         let windows = tokens.windows(&tokens.project(&xs, Mode::Eval), &before.cache);
@@ -146,7 +146,8 @@ fn check_model(name: &str) {
         let before = model.reset_rows(before, &input("start_of_sequence"));
         let (logits, after) = model.forward(&input("tokens"), &before, Mode::Eval);
         let output = |name: &str| golden.tensor(&format!("seg{segment}.out.{name}"));
-        let nats = |mask: &Tensor| loss::cross_entropy(&logits, &output("targets"), &mask.to_kind(Kind::Float));
+        let nats =
+            |mask: &Tensor| loss::cross_entropy(&logits, &output("targets"), &mask.to_kind(Kind::Float));
         let mask = output("loss_mask");
         (logits.shallow_clone(), nats(&mask.ones_like()), nats(&mask).sum(Kind::Float), after)
     };

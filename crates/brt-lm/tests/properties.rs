@@ -60,7 +60,9 @@ fn recurrence_reaches_further_than_attention() {
 #[test]
 fn segments_with_carried_state_equal_one_long_segment() {
     for variant in VARIANTS {
-        for (window_len, num_states, batch, blocks) in [(1, 1, 1, 3), (3, 1, 2, 2), (3, 5, 2, 3), (7, 3, 1, 2)] {
+        for (window_len, num_states, batch, blocks) in
+            [(1, 1, 1, 3), (3, 1, 2, 2), (3, 5, 2, 3), (7, 3, 1, 2)]
+        {
             let model = build(config(variant, window_len, num_states));
             let tokens = tokens(batch, 2 * blocks * window_len, 2);
             let halves = tokens.chunk(2, 1);

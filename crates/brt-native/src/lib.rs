@@ -94,7 +94,8 @@ mod tests {
             let (x64, weight64) = (x.detach().to_kind(Kind::Double), weight.detach().to_kind(Kind::Double));
             let (x64, weight64) = (x64.set_requires_grad(true), weight64.set_requires_grad(true));
             let y64 = composed(&x64, &weight64, 1e-6);
-            let want = Tensor::run_backward(&[(&y64 * &dy).sum(Kind::Double)], &[&x64, &weight64], false, false);
+            let want =
+                Tensor::run_backward(&[(&y64 * &dy).sum(Kind::Double)], &[&x64, &weight64], false, false);
             for (got, want) in [(&y, &y64), (&got[0], &want[0]), (&got[1], &want[1])] {
                 let error = (got - want).abs().max().double_value(&[]);
                 let size = want.abs().max().double_value(&[]);

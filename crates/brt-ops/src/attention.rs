@@ -36,7 +36,11 @@ impl Windows {
     /// # Shapes
     /// `keys`, `values`: `[n, B, H, W, D]`; the cached ones: `[B, H, W, D]`.
     #[track_caller]
-    pub fn new([keys, values]: [&Tensor; 2], [cached_keys, cached_values]: [&Tensor; 2], carry: Carry) -> Self {
+    pub fn new(
+        [keys, values]: [&Tensor; 2],
+        [cached_keys, cached_values]: [&Tensor; 2],
+        carry: Carry,
+    ) -> Self {
         Self {
             keys: with_previous(keys, cached_keys, carry),
             values: with_previous(values, cached_values, carry),

@@ -46,7 +46,8 @@ pub enum CheckpointError {
 /// # Errors
 /// [`CheckpointError::Io`] where the system refuses; an older file of the name then stays as it was.
 pub fn save(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), CheckpointError> {
-    let buffers: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.size(), to_bytes(tensor))).collect();
+    let buffers: Vec<_> =
+        tensors.iter().map(|(name, tensor)| (name, tensor.size(), to_bytes(tensor))).collect();
     let views = buffers.iter().map(|(name, size, (dtype, bytes))| {
         let shape = size.iter().map(|&d| d as usize).collect();
         (name.as_str(), TensorView::new(*dtype, shape, bytes).expect("the bytes are those of the shape"))
@@ -59,8 +60,7 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), CheckpointE
 /// Temporary name, write, fsync, rename.
 fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     use std::{fs, io::Write};
-    let io_error =
-        |action| move |source| CheckpointError::Io { path: path.to_path_buf(), action, source };
+    let io_error = |action| move |source| CheckpointError::Io { path: path.to_path_buf(), action, source };
     let part = path.with_extension("part");
     let written = fs::File::create(&part).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -78,13 +78,17 @@ fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 /// # Errors
 /// [`CheckpointError::Io`] or [`CheckpointError::Format`].
 pub fn load(path: &Path, device: Device) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
-    let bytes = std::fs::read(path)
-        .map_err(|source| CheckpointError::Io { path: path.into(), action: "read", source })?;
+    let bytes = std::fs::read(path).map_err(|source| CheckpointError::Io {
+        path: path.into(),
+        action: "read",
+        source,
+    })?;
     let format = |got: String| CheckpointError::Format { path: path.into(), got };
     let file = SafeTensors::deserialize(&bytes).map_err(|e| format(e.to_string()))?;
     file.iter()
         .map(|(name, view)| {
-            let kind = kind(view.dtype()).ok_or_else(|| format(format!("{name} of kind {:?}", view.dtype())))?;
+            let kind =
+                kind(view.dtype()).ok_or_else(|| format(format!("{name} of kind {:?}", view.dtype())))?;
             let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
             Ok((name.to_string(), Tensor::from_data_size(view.data(), &shape, kind).to_device(device)))
         })
@@ -111,7 +115,8 @@ pub fn load_into(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Checkp
 }
 
 fn differences(file: &BTreeMap<String, Tensor>, tensors: &[(String, Tensor)]) -> Vec<String> {
-    let model: HashMap<&str, &Tensor> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let model: HashMap<&str, &Tensor> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let names: BTreeSet<&str> = file.keys().map(String::as_str).chain(model.keys().copied()).collect();
     let describe = |tensor: &Tensor| format!("{:?} {:?}", tensor.kind(), tensor.size());
     names

@@ -87,7 +87,8 @@ impl Golden {
         let want = self.tensor(name);
         self.unchecked.borrow_mut().remove(name);
         crate::expect_shape(&format!("{}: {name}", self.name), got, &want.size());
-        let difference = (got.to_kind(Kind::Double) - want.to_kind(Kind::Double)).abs().max().double_value(&[]);
+        let difference =
+            (got.to_kind(Kind::Double) - want.to_kind(Kind::Double)).abs().max().double_value(&[]);
         let tolerance = if want.kind() == Kind::Float { self.tolerances[name] } else { 0. };
         assert!(
             difference <= tolerance,

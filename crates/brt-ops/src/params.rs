@@ -70,7 +70,8 @@ impl<'a, T: std::fmt::Display> Div<T> for &Scope<'a> {
     type Output = Scope<'a>;
 
     fn div(self, name: T) -> Scope<'a> {
-        let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        let prefix =
+            if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
         Scope { params: self.params, prefix }
     }
 }

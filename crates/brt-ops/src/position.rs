@@ -109,7 +109,8 @@ impl Buckets {
             return distance;
         }
         let (distance, exact_f) = (distance as f64, exact as f64);
-        let ratio = (distance / exact_f + f64::from(f32::EPSILON)).ln() / (self.max_distance as f64 / exact_f).ln();
+        let ratio =
+            (distance / exact_f + f64::from(f32::EPSILON)).ln() / (self.max_distance as f64 / exact_f).ln();
         (exact + (ratio * (self.num_buckets - exact) as f64) as i64).min(self.num_buckets - 1)
     }
 

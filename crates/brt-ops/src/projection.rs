@@ -57,12 +57,12 @@ pub enum CrossQueries {
 #[derive(Debug)]
 pub struct Projection {
     norm: RmsNorm,
-    state_ids: Option<Tensor>, // [S, E]
-    key: Linear,               // [HD, E]
-    value: Linear,             // [HD, E]
-    query: Linear,             // [HD, E]
-    cross_query: Option<Linear>, // [HD, E]
-    temperature: Option<Tensor>, // [H]
+    state_ids: Option<Tensor>,         // [S, E]
+    key: Linear,                       // [HD, E]
+    value: Linear,                     // [HD, E]
+    query: Linear,                     // [HD, E]
+    cross_query: Option<Linear>,       // [HD, E]
+    temperature: Option<Tensor>,       // [H]
     cross_temperature: Option<Tensor>, // [H]
     config: ProjectionConfig,
 }

@@ -1,8 +1,6 @@
 //! Fast paths against loops over tokens, values and gradients, at odd sizes.
 
-use brt_ops::{
-    Carry, WindowTables, Windows, attention, naive, position::Buckets,
-};
+use brt_ops::{Carry, WindowTables, Windows, attention, naive, position::Buckets};
 use tch::{Device, Kind, Tensor};
 
 /// Relative to the largest value; sums of up to 126 products in float32.
@@ -38,8 +36,7 @@ impl Case {
         let tables = WindowTables::block(self.window_len, Device::Cpu);
         let flat = table.index_select(1, &tables.buckets().view(-1));
         let bias = tables.mask_bias(&(flat.unflatten(1, [self.window_len, -1]) * TEMPERATURE));
-        let windows =
-            Windows::new([&inputs[1], &inputs[2]], [&inputs[3], &inputs[4]], Carry::Differentiable);
+        let windows = Windows::new([&inputs[1], &inputs[2]], [&inputs[3], &inputs[4]], Carry::Differentiable);
         let queries = &inputs[0] * TEMPERATURE;
         attention(&queries, &windows.keys, &windows.values, Some(&bias), None)
     }
@@ -47,7 +44,7 @@ impl Case {
     fn naive(&self, inputs: &[Tensor], table: &Tensor) -> Vec<Vec<f64>> {
         let flat = |x: &Tensor| rows(&x.reshape([-1, x.size()[x.dim() - 1]]));
         let [q, k, v, ck, cv] = [0, 1, 2, 3, 4].map(|i| flat(&inputs[i]));
-        let table: Vec<f64> = table.get(0).to_kind(Kind::Double).try_into().unwrap();
+        let table: Vec<f64> = table.get(0).to_kind(Kind::Double).try_into().expect("a vector");
         let bias = |distance: usize| table[Buckets::PAPER.causal(distance as i64) as usize];
         naive::windowed_attention(&q, [&k, &v], [&ck, &cv], bias, TEMPERATURE)
     }

@@ -79,8 +79,11 @@ pub fn write_json<T: Serialize>(path: &Path, record: &T) -> Result<(), FileError
 /// # Errors
 /// [`FileError::Io`] where the file cannot be read, [`FileError::Format`] where it is not an `expected`.
 pub fn read_json<T: DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, FileError> {
-    let bytes =
-        fs::read(path).map_err(|source| FileError::Io { path: path.to_path_buf(), action: "read", source })?;
+    let bytes = fs::read(path).map_err(|source| FileError::Io {
+        path: path.to_path_buf(),
+        action: "read",
+        source,
+    })?;
     serde_json::from_slice(&bytes).map_err(|source| FileError::Format {
         path: path.to_path_buf(),
         expected,

@@ -59,7 +59,8 @@ fn complete<'a>(
     let config = SampleConfig { temperature: request.temperature, top_k: request.top_k };
     tch::manual_seed(request.seed);
 
-    let prompt: Vec<i64> = ByteTokenizer.encode(request.prompt.as_bytes()).into_iter().map(i64::from).collect();
+    let prompt: Vec<i64> =
+        ByteTokenizer.encode(request.prompt.as_bytes()).into_iter().map(i64::from).collect();
     let mut logits = session.decoder.feed(&prompt);
     let mut drawn = vec![];
     for _ in 0..request.max_tokens {

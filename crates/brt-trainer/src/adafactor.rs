@@ -84,7 +84,8 @@ impl Adafactor {
     pub fn named(&self) -> Vec<(String, Tensor)> {
         let mut named = BTreeMap::new();
         for ((name, _), moments) in self.parameters.iter().zip(&self.moments) {
-            let mut add = |kind: &str, tensor: &Tensor| named.insert(format!("{name}.{kind}"), tensor.shallow_clone());
+            let mut add =
+                |kind: &str, tensor: &Tensor| named.insert(format!("{name}.{kind}"), tensor.shallow_clone());
             match &moments.second {
                 SecondMoment::Factored { row, column, .. } => {
                     add("row", row);
@@ -131,7 +132,14 @@ impl Moments {
         Self { second, momentum: has_momentum.then(|| Tensor::zeros(&size, options)) }
     }
 
-    fn update(&mut self, parameter: &Tensor, g: &Tensor, learning_rate: f64, decay: f64, config: &AdafactorConfig) {
+    fn update(
+        &mut self,
+        parameter: &Tensor,
+        g: &Tensor,
+        learning_rate: f64,
+        decay: f64,
+        config: &AdafactorConfig,
+    ) {
         let y = self.second.normalise(g, decay);
         let clip = (rms(&y) / config.clip_threshold).clamp_min(1.);
         let scale = rms(parameter).clamp_min(MIN_PARAMETER_RMS) * learning_rate / clip;

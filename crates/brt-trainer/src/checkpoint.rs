@@ -101,7 +101,11 @@ fn steps(folder: &Path) -> Result<Vec<u64>, TrainError> {
 }
 
 /// Puts a trainer where the checkpoint was taken.
-pub(crate) fn read(checkpoint: &Path, trainer: &mut Trainer, set: &Arc<TokenSet>) -> Result<TrainerRecord, TrainError> {
+pub(crate) fn read(
+    checkpoint: &Path,
+    trainer: &mut Trainer,
+    set: &Arc<TokenSet>,
+) -> Result<TrainerRecord, TrainError> {
     let record: TrainerRecord = read_json(&checkpoint.join("trainer.json"), "the record of a checkpoint")?;
     for (file, tensors) in files(trainer) {
         verify(checkpoint, file, &record)?;

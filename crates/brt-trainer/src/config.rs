@@ -93,7 +93,12 @@ impl RunConfig {
         ];
         for (key, got) in at_least_one {
             if got == 0 {
-                let error = brt_lm::ConfigError { section: "train", key, expected: "at least 1".into(), got: "0".into() };
+                let error = brt_lm::ConfigError {
+                    section: "train",
+                    key,
+                    expected: "at least 1".into(),
+                    got: "0".into(),
+                };
                 return Err(error);
             }
         }

@@ -42,7 +42,9 @@ pub enum TrainError {
         model: i64,
     },
     /// The run's folder holds another run.
-    #[error("{path}: expected the configuration of this run, got another; {difference}; choose another output folder")]
+    #[error(
+        "{path}: expected the configuration of this run, got another; {difference}; choose another output folder"
+    )]
     OtherRun {
         /// The file.
         path: PathBuf,
@@ -50,7 +52,9 @@ pub enum TrainError {
         difference: String,
     },
     /// The run's folder is not empty and the run is not to be resumed.
-    #[error("{path}: expected an empty folder, got one with a run in it; add --resume or choose another output folder")]
+    #[error(
+        "{path}: expected an empty folder, got one with a run in it; add --resume or choose another output folder"
+    )]
     NotEmpty {
         /// The folder.
         path: PathBuf,
@@ -74,7 +78,9 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// The loss is not a number any more.
-    #[error("step {step}: expected a finite loss, got {loss}; the last checkpoint is kept: lower schedule.multiplier")]
+    #[error(
+        "step {step}: expected a finite loss, got {loss}; the last checkpoint is kept: lower schedule.multiplier"
+    )]
     NotFinite {
         /// The step.
         step: u64,

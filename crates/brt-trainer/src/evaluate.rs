@@ -78,7 +78,13 @@ impl Scores {
     }
 
     /// Scores a batch and returns the state after it.
-    fn add(&mut self, model: &LanguageModel, batch: &SegmentBatch, state: &ModelState, rule: StateRule) -> ModelState {
+    fn add(
+        &mut self,
+        model: &LanguageModel,
+        batch: &SegmentBatch,
+        state: &ModelState,
+        rule: StateRule,
+    ) -> ModelState {
         let tensors = BatchTensors::new(batch, model.params().device());
         let before = model.reset_rows(state, &tensors.start_of_sequence);
         let before = match rule {

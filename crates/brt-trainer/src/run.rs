@@ -135,7 +135,11 @@ impl Run {
     ///
     /// # Errors
     /// A file that cannot be written, or a loss that is not finite. The last checkpoint stays.
-    pub fn run(mut self, stop: &AtomicBool, mut observe: impl FnMut(&Progress)) -> Result<RunOutcome, TrainError> {
+    pub fn run(
+        mut self,
+        stop: &AtomicBool,
+        mut observe: impl FnMut(&Progress),
+    ) -> Result<RunOutcome, TrainError> {
         let result_path = self.options.out.join("result.json");
         if result_path.exists() {
             return Ok(RunOutcome::Finished(Box::new(read_json(&result_path, "the result of a run")?)));
@@ -148,11 +152,11 @@ impl Run {
             let report = self.step()?;
             observe(&Progress::Step(report));
             let last = report.step == train.num_steps;
-            if report.step % train.log_every == 0 || last {
+            if report.step.is_multiple_of(train.log_every) || last {
                 observe(&Progress::Logged(self.log(&report)?));
             }
             let interrupted = stop.load(Ordering::Relaxed);
-            if report.step % train.checkpoint_every == 0 || last || interrupted {
+            if report.step.is_multiple_of(train.checkpoint_every) || last || interrupted {
                 observe(&Progress::Saved(self.save()?));
             }
             if interrupted {
@@ -187,14 +191,16 @@ impl Run {
     fn log(&mut self, report: &StepReport) -> Result<MetricsLine, TrainError> {
         let config = self.trainer.config();
         let every = config.train.validate_every;
-        let due = every > 0 && (report.step % every == 0 || report.step == config.train.num_steps);
-        let validate = || evaluate(&self.trainer.model, &self.sets[1], Split::Validation, config, StateRule::Carried);
+        let due = every > 0 && (report.step.is_multiple_of(every) || report.step == config.train.num_steps);
+        let validate =
+            || evaluate(&self.trainer.model, &self.sets[1], Split::Validation, config, StateRule::Carried);
         let validation = due.then(validate).transpose()?;
         let pending = std::mem::take(&mut self.pending);
         let line = MetricsLine {
             step: report.step,
             num_tokens: self.num_tokens,
-            train_bits_per_token: pending.loss_nats / pending.num_tokens.max(1) as f64 * std::f64::consts::LOG2_E,
+            train_bits_per_token: pending.loss_nats / pending.num_tokens.max(1) as f64
+                * std::f64::consts::LOG2_E,
             learning_rate: report.learning_rate,
             gradient_norm: report.gradient_norm,
             step_secs: median(pending.step_secs),

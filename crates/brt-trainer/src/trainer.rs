@@ -80,7 +80,13 @@ impl Trainer {
         let learning_rate = self.config.schedule.learning_rate(step, self.config.train.num_steps);
         self.optimizer.step(learning_rate);
         self.state = after.detach(); // Truncated backpropagation through time: here, and nowhere else.
-        Ok(StepReport { step: step + 1, loss_nats, num_scored: batch.num_scored, learning_rate, gradient_norm })
+        Ok(StepReport {
+            step: step + 1,
+            loss_nats,
+            num_scored: batch.num_scored,
+            learning_rate,
+            gradient_norm,
+        })
     }
 
     /// Returns the number of finished steps.
@@ -115,7 +121,8 @@ impl Trainer {
     }
 
     fn gradient_norm(&self) -> f64 {
-        let gradients = self.model.params().named().into_iter().map(|(_, p)| p.grad()).filter(Tensor::defined);
+        let gradients =
+            self.model.params().named().into_iter().map(|(_, p)| p.grad()).filter(Tensor::defined);
         let squares: Vec<Tensor> = gradients.map(|g| g.square().sum(Kind::Float)).collect();
         tch::no_grad(|| Tensor::stack(&squares, 0).sum(Kind::Float).sqrt().double_value(&[]))
     }

@@ -1,4 +1,5 @@
 //! Optimiser and schedules against the numbers of the official code.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::path::Path;
 
@@ -92,7 +93,8 @@ fn optim_schedules_file() {
         ("cosine.max100000.warmup1000.mult1p0.base0p05", 100_000, 1000, 0.05),
     ];
     for (name, num_steps, num_warmup_steps, multiplier) in variants {
-        let (_, schedule) = schedules().into_iter().find(|(n, _)| name.starts_with(&format!("{n}."))).unwrap();
+        let (_, schedule) =
+            schedules().into_iter().find(|(n, _)| name.starts_with(&format!("{n}."))).unwrap();
         let config = ScheduleConfig { schedule, num_warmup_steps, multiplier };
         check(&format!("trainer.{name}"), &config, num_steps);
     }

@@ -1,4 +1,5 @@
 //! Runs on real text: learning, determinism, exact resume, and what a user can get wrong.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::{
     fs,
@@ -128,7 +129,9 @@ const SOURCE: &str = concat!(include_str!("../src/run.rs"), include_str!("../src
 
 /// Everything of a result but times and memory.
 fn comparable(result: &RunResult) -> String {
-    let line = |l: &MetricsLine| format!("{} {} {} {:?}", l.step, l.train_bits_per_token, l.gradient_norm, l.validation_bits_per_byte);
+    let line = |l: &MetricsLine| {
+        format!("{} {} {} {:?}", l.step, l.train_bits_per_token, l.gradient_norm, l.validation_bits_per_byte)
+    };
     let curve: Vec<String> = result.curve.iter().map(line).collect();
     format!("{curve:?} {:?} {:?} {}", result.test, result.test_state_reset, result.training.num_tokens)
 }
@@ -192,7 +195,8 @@ fn a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_offered() {
     fs::write(&file, bytes).unwrap();
     let error = place.run("run", None).unwrap_err().to_string();
     assert!(error.starts_with(&format!("{}: expected SHA-256 ", file.display())), "{error}");
-    let advice = format!("the checkpoint is damaged; remove the folder {} to go on from step 4", last.display());
+    let advice =
+        format!("the checkpoint is damaged; remove the folder {} to go on from step 4", last.display());
     assert!(error.ends_with(&advice), "{error}");
     fs::remove_dir_all(last).unwrap();
     assert_eq!(place.finish("run").training.num_steps, 9);
@@ -247,7 +251,10 @@ fn a_small_document_is_learned_by_heart() {
     ];
     let losses = || {
         let mut trainer = Trainer::new(place.config(&overrides), Arc::clone(&set), 3, Device::Cpu).unwrap();
-        (0..150).map(|_| trainer.step().unwrap()).map(|r| r.loss_nats / r.num_scored as f64).collect::<Vec<_>>()
+        (0..150)
+            .map(|_| trainer.step().unwrap())
+            .map(|r| r.loss_nats / r.num_scored as f64)
+            .collect::<Vec<_>>()
     };
     let first = losses();
     assert_eq!(first, losses());

@@ -1,8 +1,8 @@
 //! One pre-norm transformer layer over a segment, block by block.
 
 use brt_ops::{
-    Carry, CrossQueries, Linear, Mlp, Mode, Projected, Projection, ProjectionConfig, QkNorm, RmsNorm, Scope, T5Bias,
-    Temperature, WindowTables, Windows, attention, dropout,
+    Carry, CrossQueries, Linear, Mlp, Mode, Projected, Projection, ProjectionConfig, QkNorm, RmsNorm, Scope,
+    T5Bias, Temperature, WindowTables, Windows, attention, dropout,
 };
 use tch::Tensor;
 
@@ -61,7 +61,11 @@ impl TransformerLayer {
         Self {
             attention: Projection::new(&(p / "attention"), projection),
             position_bias: T5Bias::new(&(p / "position_bias"), num_heads),
-            attention_out: Linear::new(&(p / "attention_out"), num_attentions * num_heads * head_dim, model_dim),
+            attention_out: Linear::new(
+                &(p / "attention_out"),
+                num_attentions * num_heads * head_dim,
+                model_dim,
+            ),
             ffn_norm: RmsNorm::new(&(p / "ffn_norm"), model_dim),
             ffn: Mlp::new(&(p / "ffn"), model_dim, ffn_dim, model_dim),
             config,
@@ -72,7 +76,13 @@ impl TransformerLayer {
     ///
     /// # Shapes
     /// `xs` and the output: `[n, B, W, E]`, block by block.
-    pub fn forward(&self, xs: &Tensor, cache: &KvCache, tables: &WindowTables, mode: Mode) -> (Tensor, KvCache) {
+    pub fn forward(
+        &self,
+        xs: &Tensor,
+        cache: &KvCache,
+        tables: &WindowTables,
+        mode: Mode,
+    ) -> (Tensor, KvCache) {
         let projected = self.project(xs, mode);
         let windows = self.windows(&projected, cache);
         let attended = self.self_attention(&projected, &windows, tables, mode);
@@ -97,7 +107,13 @@ impl TransformerLayer {
     ///
     /// # Shapes
     /// Result: `[n, B, H, W, D]`.
-    pub fn self_attention(&self, p: &Projected, windows: &Windows, tables: &WindowTables, mode: Mode) -> Tensor {
+    pub fn self_attention(
+        &self,
+        p: &Projected,
+        windows: &Windows,
+        tables: &WindowTables,
+        mode: Mode,
+    ) -> Tensor {
         let bias = self.attention.scale_bias(&self.position_bias.forward(tables)); // [H, W, 2W]
         let bias = tables.mask_bias(&bias);
         let shape = brt_ops::dims("bias", &bias);

@@ -71,7 +71,8 @@ impl std::str::FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let cuda = text.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0").parse::<usize>());
+        let cuda =
+            text.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0").parse::<usize>());
         match (text, cuda) {
             ("cpu", _) => Ok(Self(tch::Device::Cpu)),
             (_, Some(Ok(idx))) => Ok(Self(tch::Device::Cuda(idx))),
@@ -197,7 +198,8 @@ mod tests {
 
     #[test]
     fn overrides_are_taken_out() {
-        let arguments = ["brt", "train", "a.toml", "--model.window_len", "64", "--resume", "--train.num_steps=5"];
+        let arguments =
+            ["brt", "train", "a.toml", "--model.window_len", "64", "--resume", "--train.num_steps=5"];
         let (rest, overrides) = split_overrides(arguments.map(String::from).to_vec()).unwrap();
         assert_eq!(rest, ["brt", "train", "a.toml", "--resume"]);
         let pairs: Vec<_> = overrides.iter().map(|o| (o.key.as_str(), o.value.as_str())).collect();

@@ -19,7 +19,9 @@ pub(crate) fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
         if seen.swap(true, Ordering::Relaxed) {
             exit(INTERRUPTED.into());
         }
-        crate::output::line("stopping after this step; a second Ctrl-C ends at once and loses the steps since the last checkpoint");
+        crate::output::line(
+            "stopping after this step; a second Ctrl-C ends at once and loses the steps since the last checkpoint",
+        );
     })?;
     Ok(stop)
 }

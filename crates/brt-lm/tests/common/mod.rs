@@ -32,13 +32,18 @@ pub(crate) fn config(variant: Option<(Gate, CellLayout)>, window_len: i64, num_s
         logit_divisor: LogitDivisor::SqrtModelDim,
         dropout: 0.,
         attention_dropout: 0.,
-        recurrence: variant.map(|(gate, layout)| RecurrenceConfig { layers: vec![-2], gate, layout, num_states }),
+        recurrence: variant.map(|(gate, layout)| RecurrenceConfig {
+            layers: vec![-2],
+            gate,
+            layout,
+            num_states,
+        }),
     }
 }
 
 /// Builds the model and moves every parameter off its special value (gains and temperatures of one).
 pub(crate) fn build(config: ModelConfig) -> LanguageModel {
-    let model = LanguageModel::new(config, 7, Device::Cpu).unwrap();
+    let model = LanguageModel::new(config, 7, Device::Cpu).expect("a valid configuration");
     tch::manual_seed(3);
     for (_, parameter) in model.params().named() {
         let _ = parameter.detach().g_add_(&(parameter.randn_like() * 0.3));

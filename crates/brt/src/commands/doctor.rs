@@ -29,7 +29,8 @@ pub(super) fn run() -> Result<()> {
         result(format!("{name:<13} {value}"));
     }
     let config = brt_native::build_info();
-    for line in config.lines().filter(|line| ["MKL", "OpenMP", "DNN"].iter().any(|name| line.contains(name))) {
+    for line in config.lines().filter(|line| ["MKL", "OpenMP", "DNN"].iter().any(|name| line.contains(name)))
+    {
         result(format!("{:<13} {}", "", line.trim().trim_start_matches("- ")));
     }
     Ok(())

@@ -25,7 +25,12 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
 
 fn print(evaluation: &Evaluation) {
     for document in &evaluation.documents {
-        result(format!("{:.4}  {:>9} bytes  {}", document.bits_per_byte(), document.num_bytes, document.name));
+        result(format!(
+            "{:.4}  {:>9} bytes  {}",
+            document.bits_per_byte(),
+            document.num_bytes,
+            document.name
+        ));
     }
     result(format!(
         "{:.4}  bits/byte, mean of {} documents ({:.4} over all bytes)",

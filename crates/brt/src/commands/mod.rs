@@ -20,7 +20,8 @@ use crate::arguments::{Arguments, Command, DeviceArguments};
 
 /// Runs a command and returns its exit code.
 pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCode> {
-    let takes_overrides = matches!(arguments.command, Command::Train(_) | Command::Info(_) | Command::Time(_));
+    let takes_overrides =
+        matches!(arguments.command, Command::Train(_) | Command::Info(_) | Command::Time(_));
     if let (Some(change), false) = (overrides.first(), takes_overrides) {
         bail!("--{}: expected a command with a configuration (train, info, time)", change.key);
     }
@@ -45,7 +46,9 @@ fn start_device(arguments: DeviceArguments) -> Result<Device> {
     if let Device::Cuda(idx) = device {
         let count = tch::Cuda::device_count();
         if idx as i64 >= count {
-            bail!("--device cuda:{idx}: expected one of the {count} GPU(s) that libtorch can use; use --device cpu");
+            bail!(
+                "--device cuda:{idx}: expected one of the {count} GPU(s) that libtorch can use; use --device cpu"
+            );
         }
     }
     Ok(device)

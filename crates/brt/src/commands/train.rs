@@ -34,7 +34,10 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
     let mut display = Display::new(num_steps);
     match run.run(&stop, |progress| display.show(progress))? {
         RunOutcome::Finished(result) => {
-            output::result(format!("{:.4} bits/byte on the test documents", result.test.mean_bits_per_byte()));
+            output::result(format!(
+                "{:.4} bits/byte on the test documents",
+                result.test.mean_bits_per_byte()
+            ));
             Ok(ExitCode::SUCCESS)
         }
         RunOutcome::Interrupted { num_steps } => {
@@ -76,9 +79,13 @@ impl Display {
                 }
             }
             Progress::Logged(line) => {
-                let validation = line.validation_bits_per_byte.map(|v| format!(", validation {v:.3} bits/byte"));
-                let message =
-                    format!("{:.3} bits/token{}", line.train_bits_per_token, validation.clone().unwrap_or_default());
+                let validation =
+                    line.validation_bits_per_byte.map(|v| format!(", validation {v:.3} bits/byte"));
+                let message = format!(
+                    "{:.3} bits/token{}",
+                    line.train_bits_per_token,
+                    validation.clone().unwrap_or_default()
+                );
                 match &self.bar {
                     Some(bar) => bar.set_message(message),
                     None if validation.is_some() || self.last_line.elapsed() >= Self::LINE_EVERY => {

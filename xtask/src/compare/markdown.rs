@@ -48,8 +48,8 @@ pub(super) fn legend(report: &Report) -> String {
     format!(
         "bits/byte: mean over the test documents (and seeds, ± standard deviation), lower is better. Difference: paired \
          by document, below 0 is better than {baseline}; the interval is a bootstrap over documents and does not cover \
-         the spread over seeds. Step time: per token, median over rounds of the ratio. tokens/s: training; runs with \
-         different numbers of threads cannot be compared in it."
+         the spread over seeds. Step time and tokens/s: training steps taken in turn in \
+         one process, medians; step time is per token."
     )
 }
 

@@ -29,7 +29,7 @@ pub(super) fn contestants(report: &Report) -> Table {
         format!("difference to {baseline} [95 %]"),
         "bits/byte, state reset".into(),
         format!("step time relative to {baseline}"),
-        "tokens/s (threads)".into(),
+        format!("tokens/s ({} threads)", report.plan.timing.machine.num_threads),
         "peak memory (MiB)".into(),
     ];
     let names = report.plan.request.contestants.iter();
@@ -38,6 +38,7 @@ pub(super) fn contestants(report: &Report) -> Table {
         if !report.plan.request.contestants.contains(&timed.name) {
             let mut row = empty_row(&timed.name, "only timed");
             row[6] = step_time(report.relative_step_time(&timed.name));
+            row[7] = tokens_per_sec(report, &timed.name);
             rows.push(row);
         }
     }
@@ -58,7 +59,7 @@ fn contestant(report: &Report, name: &str) -> Vec<String> {
         entry.difference.as_ref().map_or(NONE.into(), difference),
         entry.bits_per_byte_state_reset.map_or(NONE.into(), |bits| format!("{bits:.4}")),
         step_time(entry.relative_step_time),
-        format!("{} ({})", thousands(entry.tokens_per_sec as u64), threads_of(report, name)),
+        tokens_per_sec(report, name),
         thousands(entry.peak_bytes >> 20),
     ]
 }
@@ -91,6 +92,12 @@ fn signed(value: f64) -> String {
 
 fn step_time(ratio: Option<f64>) -> String {
     ratio.map_or(NONE.into(), |ratio| format!("{ratio:.2}"))
+}
+
+/// Returns the training speed of a contestant when it was timed: all contestants had the same threads then.
+fn tokens_per_sec(report: &Report, name: &str) -> String {
+    let timed = report.plan.timing.contestants.iter().find(|timed| timed.name == name);
+    timed.map_or(NONE.into(), |t| thousands((t.tokens_per_step as f64 / t.median_step_secs()) as u64))
 }
 
 /// Returns the loss by position in the document, one row per bucket; absent where no run has buckets.
@@ -215,10 +222,10 @@ mod tests {
         assert_eq!(
             text,
             [
-                "slide|slide, 3 layers, W 64|1.23|2.5000|–|–|1.00|8\u{202f}192 (1)|300",
-                "rec|rec, 3 layers, W 64|1.23|2.2000|−0.3000 [−0.5000, −0.1000]|2.2300|1.00|8\u{202f}192 (1)|300",
+                "slide|slide, 3 layers, W 64|1.23|2.5000|–|–|1.00|8\u{202f}192|300",
+                "rec|rec, 3 layers, W 64|1.23|2.2000|−0.3000 [−0.5000, −0.1000]|2.2300|1.00|8\u{202f}192|300",
                 "xl|failed|–|–|–|–|1.00|–|–",
-                "xl_long|only timed|–|–|–|–|1.00|–|–",
+                "xl_long|only timed|–|–|–|–|1.00|8\u{202f}192|–",
             ]
         );
         let positions = positions(&report).unwrap();

@@ -66,7 +66,7 @@ fn train(args: &[String]) {
     let config = fs::read_to_string(&args[1]).unwrap();
     let out = PathBuf::from(flags["out"]);
     let seed: u64 = flags["seed"].parse().unwrap();
-    let num_steps: u64 = flags.get("steps").map_or(400, |steps| steps.parse().unwrap());
+    let num_steps: u64 = flags.get("steps").map_or(600, |steps| steps.parse().unwrap());
     assert!(Path::new(flags["data"]).is_dir() && args.iter().any(|arg| arg == "--resume"));
     let name = stem(&args[1]);
     let mut metrics = File::create(out.join("metrics.jsonl")).unwrap();

@@ -58,7 +58,7 @@ const ALL: &[(&str, &str)] = &[("xl", ""), ("slide", ""), ("rec_fixed_skip", "")
 #[test]
 fn a_comparison_writes_its_report_and_is_resumed_at_once() {
     let fixture = Fixture::new(ALL);
-    let (code, stdout, stderr) = fixture.compare(&["--minutes", "1", "--seeds", "2"]);
+    let (code, stdout, stderr) = fixture.compare(&["--minutes", "60", "--seeds", "2"]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("rec_fixed_skip beats slide by 0.0"), "{stdout}");
     assert!(stdout.contains("(95 % interval ["), "{stdout}");
@@ -82,7 +82,7 @@ fn a_comparison_writes_its_report_and_is_resumed_at_once() {
     );
 
     let before = fixture.json("plan.json");
-    let (code, again, stderr) = fixture.compare(&["--minutes", "1", "--seeds", "2"]);
+    let (code, again, stderr) = fixture.compare(&["--minutes", "60", "--seeds", "2"]);
     assert_eq!((code, &again), (0, &stdout));
     assert_eq!(stderr.matches("done before").count(), 6, "{stderr}");
     assert!(!stderr.contains("step times"), "{stderr}");

@@ -98,7 +98,7 @@ fn result(name: &str, seed: u64, bits_per_byte: &[f64]) -> RunResult {
             training_flops_per_token: 6_000_000,
         },
         training: TrainingFacts {
-            num_steps: 300,
+            num_steps: 3000,
             num_tokens: 1_228_800,
             batch: 8,
             elapsed_secs: 150.,

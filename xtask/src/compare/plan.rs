@@ -67,8 +67,7 @@ impl Plan {
             }
         }
         let (baseline, challenger) = roles(&request.contestants);
-        let num_runs = request.contestants.len() * request.seeds as usize;
-        let jobs = request.jobs.unwrap_or(num_cpus).min(num_runs);
+        let jobs = request.jobs_on(num_cpus);
         let runs = schedule(&request, &baseline, challenger.as_deref(), jobs, num_cpus);
         let max_document_len = request.minutes.and_then(scored_len);
         let num_steps = None;
@@ -101,13 +100,13 @@ impl Plan {
 
     /// Returns the wall time in which every run makes one step: the slowest run of each round, summed over rounds.
     ///
-    /// The step times were taken with all processors. With fewer threads a step is taken to last longer in
-    /// proportion, which is a little too long: threads never scale perfectly.
+    /// With fewer threads than in the timing a step is taken to last longer in proportion; more threads are not counted
+    /// on, since small models gain little by them.
     fn secs_per_step_of_all(&self) -> f64 {
         let step_secs = |run: &PlannedRun| {
             let timed = self.timing.contestants.iter().find(|timed| timed.name == run.contestant);
             let threads = self.timing.machine.num_threads.max(1) as f64;
-            timed.map_or(0., |timed| timed.median_step_secs() * threads / run.num_threads as f64)
+            timed.map_or(0., |timed| timed.median_step_secs() * (threads / run.num_threads as f64).max(1.))
         };
         let slowest = |round| self.round(round).map(step_secs).fold(0., f64::max);
         (0..self.num_rounds()).map(slowest).sum()

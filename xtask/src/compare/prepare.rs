@@ -47,7 +47,8 @@ pub(super) fn corpus(brt: &Path, request: &Request, folder: &Path) -> Result {
 
 /// Takes the step times of all contestants, in turn in one process.
 pub(super) fn timing(brt: &Path, request: &Request, data: &Path, out: &Path) -> Result<TimingResult> {
-    let num_cpus = tools::num_cpus();
+    // As many threads as each of the runs that go side by side has.
+    let num_threads = (tools::num_cpus() / request.jobs_on(tools::num_cpus())).max(1);
     ui::headline("step times");
     let mut names: Vec<&str> = request.contestants.iter().map(String::as_str).collect();
     if request.config_texts.contains_key(TIMING_ONLY) && !names.contains(&TIMING_ONLY) {
@@ -58,7 +59,7 @@ pub(super) fn timing(brt: &Path, request: &Request, data: &Path, out: &Path) -> 
     let mut command = Command::new(brt);
     command.arg("time").args(names.iter().map(|name| request.config(name)));
     command.arg("--data").arg(data).args(["--rounds", &rounds.to_string()]);
-    command.args(["--threads", &num_cpus.to_string(), "--out"]).arg(&path);
+    command.args(["--threads", &num_threads.to_string(), "--out"]).arg(&path);
     tools::run("brt time", to_stderr(&mut command))?;
     Ok(read_json(&path, "the step times of the contestants")?)
 }

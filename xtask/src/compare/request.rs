@@ -69,6 +69,11 @@ impl Request {
         Ok(Self { minutes, corpus, seeds, contestants, configs, jobs, config_texts })
     }
 
+    /// Returns the number of runs at a time on a machine with that many processors.
+    pub(super) fn jobs_on(&self, num_cpus: usize) -> usize {
+        self.jobs.unwrap_or(num_cpus).min(self.contestants.len() * self.seeds as usize)
+    }
+
     /// Returns the path of a configuration.
     pub(super) fn config(&self, name: &str) -> PathBuf {
         self.configs.join(format!("{name}.toml"))

@@ -85,7 +85,7 @@ impl Statistics {
             contestants.push(entry);
         }
         let mut statistics = Self { verdict: String::new(), notes: verdict::notes(outcomes), contestants };
-        statistics.verdict = verdict::verdict(plan, &statistics);
+        statistics.verdict = verdict::verdict(plan, &statistics, outcomes);
         statistics
     }
 

@@ -29,7 +29,7 @@ pub(super) fn contestants(report: &Report) -> Table {
         format!("difference to {baseline} [95 %]"),
         "bits/byte, state reset".into(),
         format!("step time relative to {baseline}"),
-        format!("tokens/s ({} threads)", report.plan.timing.machine.num_threads),
+        format!("tokens/s ({})", threads_of_timing(report)),
         "peak memory (MiB)".into(),
     ];
     let names = report.plan.request.contestants.iter();
@@ -92,6 +92,13 @@ fn signed(value: f64) -> String {
 
 fn step_time(ratio: Option<f64>) -> String {
     ratio.map_or(NONE.into(), |ratio| format!("{ratio:.2}"))
+}
+
+fn threads_of_timing(report: &Report) -> String {
+    match report.plan.timing.machine.num_threads {
+        1 => "1 thread".into(),
+        n => format!("{n} threads"),
+    }
 }
 
 /// Returns the training speed of a contestant when it was timed: all contestants had the same threads then.

@@ -9,10 +9,10 @@ use super::{
 };
 
 /// Runs of fewer steps test the programs, not the models.
-const SMOKE_STEPS: u64 = 200;
+const SMOKE_STEPS: u64 = 500;
 
 /// Returns whether the challenger beats the baseline, and by how much.
-pub(super) fn verdict(plan: &Plan, statistics: &Statistics) -> String {
+pub(super) fn verdict(plan: &Plan, statistics: &Statistics, outcomes: &[RunOutcome]) -> String {
     let baseline = &plan.baseline;
     let Some(challenger) = &plan.challenger else {
         return format!("no verdict: {baseline} has nothing to be compared with");
@@ -23,7 +23,14 @@ pub(super) fn verdict(plan: &Plan, statistics: &Statistics) -> String {
         }
     }
     match statistics.of(challenger).and_then(|entry| entry.difference.as_ref()) {
-        Some(difference) => sentence(challenger, baseline, difference),
+        Some(difference) => match smoke_steps(outcomes) {
+            Some(steps) => format!(
+                "undecided at this budget: a smoke run of {steps} steps says nothing about trained models \
+                 ({challenger} minus {baseline}: {:+.4} bits/byte)",
+                difference.mean
+            ),
+            None => sentence(challenger, baseline, difference),
+        },
         None => format!("no verdict: {challenger} and {baseline} share no seed and document"),
     }
 }
@@ -77,11 +84,13 @@ pub(super) fn notes(outcomes: &[RunOutcome]) -> Vec<String> {
     differ("libtorch", results().map(|r| r.build.libtorch_version.clone()).collect());
     differ("processor", results().map(|r| r.machine.cpu.clone()).collect());
     differ("device", results().map(|r| r.machine.device.clone()).collect());
-    if let Some(steps) = results().map(|r| r.training.num_steps).min().filter(|steps| *steps < SMOKE_STEPS) {
-        notes
-            .push(format!("a smoke run: after {steps} steps a difference says nothing about trained models"));
-    }
     notes
+}
+
+/// Returns the number of steps of the shortest run, where it is too short for a verdict.
+fn smoke_steps(outcomes: &[RunOutcome]) -> Option<u64> {
+    let steps = outcomes.iter().filter_map(|outcome| Some(outcome.result.as_ref()?.training.num_steps));
+    steps.min().filter(|steps| *steps < SMOKE_STEPS)
 }
 
 fn count(number: usize, noun: &str) -> String {
@@ -114,6 +123,21 @@ mod tests {
         assert_eq!(
             say(-0.5, None, 1),
             "no verdict: rec is 0.5000 bits/byte better than slide on 1 document (3 seeds), which gives no interval"
+        );
+    }
+
+    #[test]
+    fn a_smoke_run_is_undecided() {
+        let plan = fixture::plan(&["slide", "rec"], 1);
+        let mut outcomes =
+            [("slide", [2., 3.]), ("rec", [1.5, 2.9])].map(|(name, bits)| fixture::outcome(name, 1, &bits));
+        let decided = Statistics::new(&plan, &outcomes).verdict;
+        assert!(decided.starts_with("rec beats slide by 0.3000 bits/byte"), "{decided}");
+        outcomes[0].result.as_mut().unwrap().training.num_steps = 66;
+        assert_eq!(
+            Statistics::new(&plan, &outcomes).verdict,
+            "undecided at this budget: a smoke run of 66 steps says nothing about trained models \
+             (rec minus slide: -0.3000 bits/byte)"
         );
     }
 

@@ -50,7 +50,7 @@ fn time(args: &[String]) {
         let name = stem(path);
         let secs = if name == "xl_long" { 1.9 } else { 0.5 + 0.01 * name.len() as f64 };
         let step_secs = (0..rounds).map(|round| secs * (1. + 0.02 * (round % 3) as f64)).collect();
-        ContestantTiming { name, tokens_per_step: TOKENS_PER_STEP, step_secs }
+        ContestantTiming { name, tokens_per_step: TOKENS_PER_STEP, num_steps: 600, step_secs }
     };
     let result = TimingResult {
         contestants: configs.map(timed).collect(),
@@ -174,7 +174,13 @@ fn evaluation(name: &str, seed: u64, state_rule: StateRule) -> Evaluation {
         let bits =
             5.9 + 1.1 * noise(i, 1) - gain(name) + lost + 0.08 * noise(i, 7 + seed + name.len() as u64);
         let loss_nats = bits * num_tokens as f64 * LN_2;
-        DocumentScore { name: format!("crate-{i}"), loss_nats, num_tokens, num_bytes: 3 * num_tokens }
+        DocumentScore {
+            name: format!("crate-{i}"),
+            group: format!("family-{i}"),
+            loss_nats,
+            num_tokens,
+            num_bytes: 3 * num_tokens,
+        }
     };
     let bucket = |i: u32| {
         let (start_token, end_token) = (if i == 0 { 0 } else { 32 << i }, 64 << i);

@@ -9,7 +9,8 @@ pub(crate) fn run(root: &Path) -> Result {
     let installed = tools::output_of(Command::new("cargo-deny").arg("--version")).is_some();
     if installed {
         crate::ui::headline("licences and sources");
-        tools::run("cargo deny", tools::cargo(root).args(["deny", "--all-features", "check"]))?;
+        let checks = ["deny", "--all-features", "check", "bans", "licenses", "sources"];
+        tools::run("cargo deny", tools::cargo(root).args(checks))?;
         return test::run(root, &[]);
     }
     test::run(root, &["licences and sources: skipped, cargo-deny is not installed"])

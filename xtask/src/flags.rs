@@ -16,7 +16,7 @@ xflags::xflags! {
         /// then set up or built.
         cmd compare {
             /// Choose the number of training steps so that all runs take about this long together.
-            /// Below 64 minutes the held-out documents are scored in part. Without this flag the configurations
+            /// Below 32 minutes less of each held-out document is scored. Without this flag the configurations
             /// decide, and the result can be reproduced.
             optional --minutes minutes: f64
             /// The text: `code`, `books` or `folder:PATH`. Default: code.
@@ -28,7 +28,8 @@ xflags::xflags! {
             optional --contestants contestants: String
             /// Folder of the configurations. Default: benchmarks/configs/laptop.
             optional --configs configs: PathBuf
-            /// Folder of the runs and the report. Default: runs/compare-CORPUS.
+            /// Folder of the runs and the report. Default: runs/compare-CORPUS,
+            /// or runs/compare-CORPUS-Mmin with --minutes.
             optional --out out: PathBuf
             /// Number of runs at a time. Default: as many as there are processors.
             optional --jobs jobs: usize

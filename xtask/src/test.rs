@@ -26,8 +26,7 @@ const CHECKS: &[Step] = &[
 ];
 const DOCTESTS: Step = ("examples in the documentation", &["test", "--workspace", "--release", "--doc"]);
 const NEXTEST: Step = ("tests", &["nextest", "run", "--workspace", "--release"]);
-const CARGO_TEST: Step =
-    ("tests", &["test", "--workspace", "--release", "--lib", "--bins", "--tests", "--examples"]);
+const CARGO_TEST: Step = ("tests", &["test", "--workspace", "--release", "--no-fail-fast"]);
 
 /// Runs all steps; the last lines are the summary of the tests. `notes` are said first.
 pub(crate) fn run(root: &Path, notes: &[&str]) -> Result {
@@ -39,11 +38,11 @@ pub(crate) fn run(root: &Path, notes: &[&str]) -> Result {
     }
     ui::headline("a comparison of one minute");
     comparison(root).or_else(|failure| fail(format!("step \"comparison\": {}", failure.message)))?;
-    step(root, &DOCTESTS)?;
     if tools::output_of(tools::cargo(root).args(["nextest", "--version"])).is_some() {
+        step(root, &DOCTESTS)?;
         return step(root, &NEXTEST);
     }
-    cargo_test(root)
+    cargo_test(root) // With the examples in the documentation.
 }
 
 fn step(root: &Path, (name, arguments): &Step) -> Result {

@@ -22,6 +22,12 @@ pub(crate) fn repository_root() -> PathBuf {
 pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).env("LIBTORCH", root.join(".libtorch")).env_remove("LIBTORCH_USE_PYTORCH");
+    // Other ways to point torch-sys elsewhere, or cargo to another folder than the one that xtask looks into.
+    for name in
+        ["LIBTORCH_INCLUDE", "LIBTORCH_LIB", "LIBTORCH_CXX11_ABI", "LIBTORCH_STATIC", "CARGO_BUILD_TARGET"]
+    {
+        command.env_remove(name);
+    }
     // Cargo set them for xtask itself.
     command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_PKG_NAME");
     command

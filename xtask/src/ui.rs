@@ -34,6 +34,11 @@ pub(crate) struct Redrawn {
 }
 
 impl Redrawn {
+    /// Leaves what is drawn where it is: something else was printed below it.
+    pub(crate) fn keep(&mut self) {
+        self.num_lines = 0;
+    }
+
     /// Replaces the lines drawn before by these; no line may be wider than the terminal.
     pub(crate) fn draw(&mut self, lines: &[String]) {
         let mut text = String::new();

@@ -94,7 +94,9 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The manifest was written by another version of this crate.
-    #[error("{path}: expected manifest format {expected}, got {got}; prepare the corpus again")]
+    #[error(
+        "{path}: expected manifest format {expected}, got {got}; delete its folder and prepare the corpus again"
+    )]
     ManifestFormat {
         /// The manifest.
         path: PathBuf,
@@ -106,7 +108,7 @@ pub enum DataError {
     /// A number of the manifest contradicts another.
     #[error(
         "{path}: expected documents that follow one another, got a gap or an empty one at `{document}`; \
-         prepare the corpus again"
+         delete its folder and prepare the corpus again"
     )]
     ManifestDocuments {
         /// The manifest.

@@ -25,6 +25,7 @@ pub struct TokenSet {
 #[derive(Debug)]
 struct Entry {
     name: String,
+    group: String,
     first_token: usize,
     num_tokens: usize,
     num_bytes: u64,
@@ -35,6 +36,8 @@ struct Entry {
 pub struct DocumentTokens<'a> {
     /// Name, unique in the corpus.
     pub name: &'a str,
+    /// Author, family of crates, …: what is never split over two splits.
+    pub group: &'a str,
     /// All tokens.
     pub tokens: &'a [u16],
     /// Number of bytes of text that the tokens stand for.
@@ -82,6 +85,7 @@ impl TokenSet {
             let document_tokens = ByteTokenizer.encode(&document.text);
             entries.push(Entry {
                 name: document.name.clone(),
+                group: document.group.clone(),
                 first_token: tokens.len(),
                 num_tokens: document_tokens.len(),
                 num_bytes: document.text.len() as u64,
@@ -114,7 +118,7 @@ impl TokenSet {
     pub fn document(&self, document_idx: usize) -> DocumentTokens<'_> {
         let entry = &self.documents[document_idx];
         let tokens = &self.tokens[entry.first_token..][..entry.num_tokens];
-        DocumentTokens { name: &entry.name, tokens, num_bytes: entry.num_bytes }
+        DocumentTokens { name: &entry.name, group: &entry.group, tokens, num_bytes: entry.num_bytes }
     }
 
     /// Returns the number of rows that an embedding table of these tokens needs.
@@ -170,6 +174,7 @@ fn entries(record: &SplitManifest, num_tokens: usize) -> Result<Vec<Entry>, Stri
         end += document.num_tokens;
         entries.push(Entry {
             name: document.name.clone(),
+            group: document.group.clone(),
             first_token: document.first_token as usize,
             num_tokens: document.num_tokens as usize,
             num_bytes: document.num_bytes,

@@ -96,7 +96,10 @@ impl ModelConfig {
         ];
         for (key, size) in sizes {
             check(key, "at least 1", size, size >= 1)?;
+            check(key, "at most 1000000", size, size <= 1_000_000)?;
         }
+        // The tables of who sees whom have 2W² entries.
+        check("window_len", "at most 16384", self.window_len, self.window_len <= 16_384)?;
         for (key, rate) in [("dropout", self.dropout), ("attention_dropout", self.attention_dropout)] {
             check(key, "a rate in 0.0 .. 1.0", rate, (0. ..1.).contains(&rate))?;
         }

@@ -54,6 +54,13 @@ impl LanguageModel {
         );
         let blocks = tokens.view([batch, -1, window_len]).transpose(0, 1); // [n, B, W]
 
+        let num_layers = self.layers.len();
+        assert!(
+            state.layers.len() == num_layers,
+            "state: expected {num_layers} layers, got {}",
+            state.layers.len()
+        );
+
         let mut xs = self.embed(&blocks); // [n, B, W, E]
         let mut layers = vec![];
         for (layer, state) in self.layers.iter().zip(&state.layers) {

@@ -151,8 +151,14 @@ fn a_fixed_gate_freezes_or_forgets() {
     let (_, frozen) = forward(&model, &tokens(1, 9, 1), &initial);
     assert_eq!(recurrent(&frozen), recurrent(&initial));
     set_gate(-100.);
-    let (_, forgotten) = forward(&model, &tokens(1, 9, 1), &initial);
-    assert!(difference(&recurrent(&forgotten), &recurrent(&initial)) > 0.1);
+    // One block: the next state is the update alone, whatever the gate's bias adds of the old state.
+    let after = |state: &ModelState| recurrent(&forward(&model, &tokens(1, 3, 1), state).1);
+    let forgotten = after(&initial);
+    set_gate(0.);
+    let half = after(&initial);
+    let mean = (&forgotten + recurrent(&initial)) / 2.;
+    assert!(difference(&half, &mean) < ROUNDING, "half of the update and half of the old state");
+    assert!(difference(&forgotten, &recurrent(&initial)) > 0.1);
 }
 
 /// Detached blocks are Transformer-XL: a segment of three windows has the gradients of three segments of one window
@@ -214,7 +220,7 @@ fn feeding_in_pieces_equals_feeding_at_once() {
     assert!(difference(&at_once, &in_pieces) < ROUNDING);
 }
 
-/// Every parameter gets a gradient from a segment that starts a document, and dropout acts in training only.
+/// Every parameter gets a gradient from a segment that starts a document.
 #[test]
 fn every_parameter_is_trained() {
     for variant in VARIANTS {
@@ -227,6 +233,18 @@ fn every_parameter_is_trained() {
             assert!(gradient.defined() && gradient.abs().max().double_value(&[]) > 0., "{variant:?}: {name}");
         }
     }
+}
+
+/// Dropout acts in training only.
+#[test]
+fn dropout_acts_in_training_only() {
+    let rates = brt_lm::ModelConfig { dropout: 0.3, attention_dropout: 0.3, ..config(VARIANTS[1], 3, 4) };
+    let model = build(rates);
+    let tokens = tokens(1, 9, 1);
+    let run = |mode| tch::no_grad(|| model.forward(&tokens, &model.initial_state(1), mode).0);
+    assert_eq!(run(Mode::Eval), run(Mode::Eval));
+    assert_ne!(run(Mode::Train), run(Mode::Eval));
+    assert_ne!(run(Mode::Train), run(Mode::Train));
 }
 
 /// The parameters of the paper's best variant, by name: what files of weights hold.

@@ -2,7 +2,7 @@
 //
 // libtorch's own rms_norm is composed of some eight kernels, each of which reads or writes the whole tensor; its
 // backward pass takes four times as long as this one. Contiguous float32 on the CPU runs the loops below; anything
-// else (another device or kind, a second derivative) is composed of tensor operations.
+// else (another device or kind) is composed of tensor operations. The loops have no second derivative, and say so.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -58,6 +58,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    TORCH_CHECK(!at::GradMode::is_enabled(), "rms_norm: expected a first derivative, got a second one");
     const auto saved = ctx->get_saved_variables();
     const auto x = saved[0], weight = saved[1], scale = saved[2], dy = grads[0].contiguous();
     const int64_t width = x.size(-1), rows = x.numel() / width, task = rows_per_task(width);
@@ -76,7 +77,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
 }  // namespace
 
 at::Tensor brt_rms_norm_autograd(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  if (x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && x.numel() > 0)
+  if (x.is_cpu() && weight.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && x.numel() > 0)
     return RmsNorm::apply(x, weight.contiguous(), eps);
   // Statistics in float32 at least, as the official code takes them.
   const auto wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);

@@ -6,16 +6,19 @@ use crate::ffi;
 
 /// Returns the version of libtorch that this program was built against, for example `2.11.0`.
 pub fn torch_version() -> String {
+    // SAFETY: the function takes nothing and returns static text.
     text(unsafe { ffi::brt_torch_version() })
 }
 
 /// Returns the instruction set that libtorch's own kernels use, for example `AVX512`.
 pub fn cpu_capability() -> String {
+    // SAFETY: the function takes nothing and returns static text.
     text(unsafe { ffi::brt_cpu_capability() })
 }
 
 /// Returns libtorch's description of its build: compilers, BLAS, OpenMP, flags.
 pub fn build_info() -> String {
+    // SAFETY: the function takes nothing and returns static text.
     text(unsafe { ffi::brt_show_config() })
 }
 

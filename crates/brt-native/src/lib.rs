@@ -1,11 +1,11 @@
 //! What tch lacks of libtorch, as a small safe API.
 //!
-//! The only crate of the workspace with `unsafe` code and C++. It holds what the other crates use today and grows
+//! The only crate of the workspace with C++, and but for two options of the allocator in `brt` the only one with `unsafe`. It holds what the other crates use today and grows
 //! with them:
 //!
 //! * [`rms_norm`]: one autograd node where libtorch composes eight kernels,
 //! * [`drop_gradients`]: forgets gradients without writing zeros,
-//! * [`load_cuda`]: one binary for CPU and CUDA,
+//! * [`load_cuda`], [`loaded_library`]: one binary for CPU and CUDA,
 //! * [`build_info`], [`torch_version`], [`cpu_capability`]: what `brt doctor` prints.
 #![deny(missing_docs)]
 
@@ -18,7 +18,7 @@ use std::ffi::CStr;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-pub use cuda::load_cuda;
+pub use cuda::{load_cuda, loaded_library};
 pub use info::{build_info, cpu_capability, cpu_secs, peak_resident_bytes, torch_version};
 
 /// Returns `x / sqrt(mean(x²) + eps) * weight`, the mean taken over the last axis.

@@ -20,6 +20,8 @@ pub enum StateRule {
 pub struct DocumentScore {
     /// The document's name in its corpus.
     pub name: String,
+    /// Author, family of crates, …: documents of one group are not independent of one another.
+    pub group: String,
     /// Sum of the losses of all scored tokens, in nats.
     pub loss_nats: f64,
     /// Number of scored tokens.
@@ -71,9 +73,10 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Returns the mean over documents of their bits per byte.
+    /// Returns the mean over documents of their bits per byte; documents of which nothing was scored do not count.
     pub fn mean_bits_per_byte(&self) -> f64 {
-        self.documents.iter().map(DocumentScore::bits_per_byte).sum::<f64>() / self.documents.len() as f64
+        let scored = || self.documents.iter().filter(|document| document.num_bytes > 0);
+        scored().map(DocumentScore::bits_per_byte).sum::<f64>() / scored().count() as f64
     }
 
     /// Returns the bits per byte of all documents taken as one text.
@@ -94,7 +97,7 @@ mod tests {
     use super::*;
 
     fn document(loss_nats: f64, num_bytes: u64) -> DocumentScore {
-        DocumentScore { name: "d".into(), loss_nats, num_tokens: num_bytes, num_bytes }
+        DocumentScore { name: "d".into(), group: "g".into(), loss_nats, num_tokens: num_bytes, num_bytes }
     }
 
     #[test]
@@ -104,7 +107,7 @@ mod tests {
             split: "test".into(),
             state_rule: StateRule::Carried,
             max_document_len: 0,
-            documents: vec![document(10. * ln2, 10), document(90. * ln2, 30)],
+            documents: vec![document(10. * ln2, 10), document(90. * ln2, 30), document(0., 0)],
             by_position: vec![],
         };
         // 1 and 3 bits per byte: mean 2; 100 bits over 40 bytes: 2.5.

@@ -53,7 +53,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         let _ = fs::remove_file(&part);
         return Err(io_error("write")(source));
     }
-    fs::rename(&part, path).map_err(io_error("rename to"))?;
+    if let Err(source) = fs::rename(&part, path) {
+        let _ = fs::remove_file(&part);
+        return Err(io_error("rename to")(source));
+    }
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         File::open(folder).and_then(|f| f.sync_all()).map_err(io_error("sync the folder of"))?;
     }
@@ -63,13 +66,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// Writes a record as indented JSON, whole or not at all.
 ///
 /// # Errors
-/// [`FileError::Io`] as [`write_atomic`].
-pub fn write_json<T: Serialize>(path: &Path, record: &T) -> Result<(), FileError> {
-    let mut bytes = serde_json::to_vec_pretty(record).map_err(|source| FileError::Format {
+/// [`FileError::Io`] as [`write_atomic`]; [`FileError::Format`] for a record that does not read back, which is what
+/// becomes of a number that is not finite.
+pub fn write_json<T: Serialize + DeserializeOwned>(path: &Path, record: &T) -> Result<(), FileError> {
+    let format = |source| FileError::Format {
         path: path.to_path_buf(),
-        expected: "a record that JSON can hold",
+        expected: "a record that JSON can hold (finite numbers)",
         source,
-    })?;
+    };
+    let mut bytes = serde_json::to_vec_pretty(record).map_err(format)?;
+    serde_json::from_slice::<T>(&bytes).map_err(format)?;
     bytes.push(b'\n');
     write_atomic(path, &bytes)
 }
@@ -114,6 +120,12 @@ mod tests {
 
         let error = read_json::<String>(&path, "a sentence").unwrap_err();
         assert_eq!(error.to_string(), format!("{}: expected a sentence", path.display()));
+        let error = write_json(&path, &vec![f64::NAN]).unwrap_err();
+        assert!(
+            error.to_string().contains("expected a record that JSON can hold (finite numbers)"),
+            "{error}"
+        );
+        assert_eq!(read_json::<Vec<u32>>(&path, "numbers").unwrap(), vec![3]);
         let error = write_json(&folder.join("missing/x.json"), &1).unwrap_err();
         assert_eq!(error.to_string(), format!("{}: cannot write", folder.join("missing/x.json").display()));
         fs::remove_dir_all(&folder).unwrap();

@@ -15,4 +15,4 @@ pub use evaluation::{DocumentScore, Evaluation, PositionBucket, StateRule};
 pub use facts::{BuildFacts, MachineFacts, ModelFacts};
 pub use file::{FileError, read_json, write_atomic, write_json};
 pub use run::{MetricsLine, RunResult, TrainingFacts};
-pub use timing::{ContestantTiming, TimingResult};
+pub use timing::{ContestantTiming, TimingResult, median};

@@ -11,6 +11,8 @@ pub struct ContestantTiming {
     pub name: String,
     /// Tokens per step, B·N.
     pub tokens_per_step: u64,
+    /// Number of training steps that the configuration asks for.
+    pub num_steps: u64,
     /// Wall time of each measured step in seconds; entry `i` of every contestant was taken in round `i`.
     pub step_secs: Vec<f64>,
 }
@@ -43,7 +45,7 @@ pub struct TimingResult {
 }
 
 /// Returns the median, the mean of the middle two for an even number of values; NaN for none.
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     fn timing(tokens_per_step: u64, step_secs: &[f64]) -> ContestantTiming {
-        ContestantTiming { name: "m".into(), tokens_per_step, step_secs: step_secs.to_vec() }
+        ContestantTiming { name: "m".into(), tokens_per_step, num_steps: 9, step_secs: step_secs.to_vec() }
     }
 
     #[test]

@@ -22,14 +22,15 @@ use brt_lm::LanguageModel;
 pub use request::{CompletionRequest, CompletionResponse, RequestError};
 pub use worker::Worker;
 
-/// Serves completions at `address` until SIGINT or SIGTERM.
+/// Serves completions at `address` until SIGINT or SIGTERM. `ready` is told the address once it is listened to.
 ///
 /// # Errors
 /// The system's reason where the address cannot be listened to.
-pub fn serve(model: LanguageModel, address: SocketAddr) -> io::Result<()> {
+pub fn serve(model: LanguageModel, address: SocketAddr, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
     let worker = Worker::start(model);
     tokio::runtime::Runtime::new()?.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await?;
+        ready(listener.local_addr()?);
         axum::serve(listener, router(worker)).with_graceful_shutdown(stopped()).await
     })
 }
@@ -49,6 +50,7 @@ async fn complete(
     };
     match worker.complete(request).await {
         Ok(response) => Json(response).into_response(),
+        Err(error @ RequestError::Stopped) => failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         Err(error) => failure(StatusCode::BAD_REQUEST, error.to_string()),
     }
 }

@@ -1,7 +1,10 @@
 //! What clients send and get.
 
+use brt_lm::SampleConfig;
 use serde::{Deserialize, Serialize};
 
+/// Most sessions whose states are kept.
+pub(crate) const MAX_SESSIONS: usize = 1024;
 /// Most tokens that one request may ask for.
 pub(crate) const MAX_TOKENS: usize = 65_536;
 
@@ -54,12 +57,12 @@ pub enum RequestError {
     /// Too many tokens.
     #[error("max_tokens: expected 1 .. {MAX_TOKENS}, got {0}")]
     MaxTokens(usize),
-    /// A temperature that no distribution has.
-    #[error("temperature: expected a number of at least 0, got {0}")]
-    Temperature(f64),
-    /// A number of tokens to draw from that is none.
-    #[error("top_k: expected at least 1, got {0}")]
-    TopK(i64),
+    /// Numbers that are no distribution.
+    #[error(transparent)]
+    Sample(#[from] brt_lm::ConfigError),
+    /// Too many texts to remember.
+    #[error("session: expected at most {MAX_SESSIONS} sessions, got one more; use one of those or none")]
+    TooManySessions,
     /// The worker thread is gone.
     #[error("the server is shutting down")]
     Stopped,
@@ -74,12 +77,11 @@ impl CompletionRequest {
         if !(1..=MAX_TOKENS).contains(&self.max_tokens) {
             return Err(RequestError::MaxTokens(self.max_tokens));
         }
-        if !(self.temperature.is_finite() && self.temperature >= 0.) {
-            return Err(RequestError::Temperature(self.temperature));
-        }
-        match self.top_k {
-            Some(k) if k < 1 => Err(RequestError::TopK(k)),
-            _ => Ok(()),
-        }
+        Ok(self.sample().validate()?)
+    }
+
+    /// Returns how the next token is drawn.
+    pub(crate) fn sample(&self) -> SampleConfig {
+        SampleConfig { temperature: self.temperature, top_k: self.top_k }
     }
 }

@@ -3,13 +3,14 @@
 use std::{collections::HashMap, thread};
 
 use brt_data::ByteTokenizer;
-use brt_lm::{Decoder, LanguageModel, SampleConfig, sample};
+use brt_lm::{Decoder, LanguageModel, sample};
 use tch::Tensor;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{CompletionRequest, CompletionResponse, RequestError};
+use crate::{CompletionRequest, CompletionResponse, RequestError, request::MAX_SESSIONS};
 
-type Job = (CompletionRequest, oneshot::Sender<CompletionResponse>);
+type Answer = Result<CompletionResponse, RequestError>;
+type Job = (CompletionRequest, oneshot::Sender<Answer>);
 
 /// Handle of the worker thread; clones talk to the same one.
 #[derive(Debug, Clone)]
@@ -30,7 +31,9 @@ impl Worker {
         thread::spawn(move || {
             let mut sessions = HashMap::new();
             while let Some((request, answer)) = queue.blocking_recv() {
-                let _ = answer.send(complete(&model, &mut sessions, &request)); // The client may have gone.
+                if !answer.is_closed() {
+                    let _ = answer.send(complete(&model, &mut sessions, &request)); // The client may have gone.
+                }
             }
         });
         Self { jobs }
@@ -39,12 +42,12 @@ impl Worker {
     /// Returns the continuation of a prompt.
     ///
     /// # Errors
-    /// A value that the request gets wrong.
+    /// A value that the request gets wrong, or one session too many.
     pub async fn complete(&self, request: CompletionRequest) -> Result<CompletionResponse, RequestError> {
         request.validate()?;
         let (answer, answered) = oneshot::channel();
         self.jobs.send((request, answer)).await.map_err(|_| RequestError::Stopped)?;
-        answered.await.map_err(|_| RequestError::Stopped)
+        answered.await.map_err(|_| RequestError::Stopped)?
     }
 }
 
@@ -52,11 +55,15 @@ fn complete<'a>(
     model: &'a LanguageModel,
     sessions: &mut HashMap<String, Session<'a>>,
     request: &CompletionRequest,
-) -> CompletionResponse {
+) -> Answer {
+    let is_new = request.session.as_ref().is_some_and(|name| !sessions.contains_key(name));
+    if is_new && sessions.len() >= MAX_SESSIONS {
+        return Err(RequestError::TooManySessions);
+    }
     let known = request.session.as_ref().and_then(|name| sessions.remove(name));
     let mut session = known
         .unwrap_or_else(|| Session { decoder: Decoder::new(model, model.initial_state(1)), num_tokens: 0 });
-    let config = SampleConfig { temperature: request.temperature, top_k: request.top_k };
+    let config = request.sample();
     tch::manual_seed(request.seed);
 
     let prompt: Vec<i64> =
@@ -74,5 +81,5 @@ fn complete<'a>(
     if let Some(name) = &request.session {
         sessions.insert(name.clone(), session);
     }
-    response
+    Ok(response)
 }

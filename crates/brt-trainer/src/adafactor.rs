@@ -63,7 +63,7 @@ pub struct Adafactor {
 impl Adafactor {
     /// Returns an optimiser of `parameters`, which share storage with the model, with all moments zero.
     pub fn new(config: AdafactorConfig, parameters: Vec<(String, Tensor)>) -> Self {
-        let moments = parameters.iter().map(|(_, p)| Moments::zeros(p, config.momentum.is_some())).collect();
+        let moments = parameters.iter().map(|(_, p)| Moments::zeros(p, &config)).collect();
         Self { config, parameters, moments, num_steps: 0 }
     }
 
@@ -114,7 +114,7 @@ impl Adafactor {
 }
 
 impl Moments {
-    fn zeros(parameter: &Tensor, has_momentum: bool) -> Self {
+    fn zeros(parameter: &Tensor, config: &AdafactorConfig) -> Self {
         let size = parameter.size();
         let options = (Kind::Float, parameter.device());
         let second = match size[..] {
@@ -129,7 +129,7 @@ impl Moments {
             }
             _ => SecondMoment::Full(Tensor::zeros(&size, options)),
         };
-        Self { second, momentum: has_momentum.then(|| Tensor::zeros(&size, options)) }
+        Self { second, momentum: config.momentum.map(|_| Tensor::zeros(&size, options)) }
     }
 
     fn update(

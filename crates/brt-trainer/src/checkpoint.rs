@@ -10,13 +10,15 @@ use std::{
 use brt_data::{StreamCursor, TokenSet};
 use brt_lm::LanguageModel;
 use brt_ops::checkpoint::{load_into, save};
-use brt_report::{read_json, write_atomic, write_json};
+use brt_report::{read_json, write_json};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
-use crate::{RunConfig, TrainError, Trainer};
+use crate::{RunConfig, TrainError, Trainer, meters::Totals};
 
+/// Layout of a checkpoint; another one is refused.
+pub(crate) const FORMAT: u32 = 1;
 /// Number of checkpoints that a run keeps.
 const NUM_KEPT: usize = 2;
 
@@ -24,15 +26,11 @@ const NUM_KEPT: usize = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrainerRecord {
+    pub(crate) format: u32,
     pub(crate) num_steps: u64,
     pub(crate) seed: u64,
     pub(crate) cursor: StreamCursor,
-    pub(crate) num_tokens: u64,
-    pub(crate) elapsed_secs: f64,
-    pub(crate) cpu_secs: f64,
-    pub(crate) num_resumes: u64,
-    /// Loss in nats and number of tokens since the last line of the metrics.
-    pub(crate) pending: (f64, u64),
+    pub(crate) totals: Totals,
     /// SHA-256 of each file of tensors.
     pub(crate) sha256: BTreeMap<String, String>,
 }
@@ -46,12 +44,13 @@ fn files(trainer: &Trainer) -> [(&'static str, Vec<(String, Tensor)>); 3] {
     ]
 }
 
-/// Writes `checkpoints/step-N` beside the older ones, then points `latest` to it, then drops the oldest.
-pub(crate) fn write(run: &Path, trainer: &Trainer, mut record: TrainerRecord) -> Result<(), TrainError> {
+/// Writes `checkpoints/step-N` beside the older ones, then drops the oldest and what a crash left unfinished. Returns
+/// the new folder.
+pub(crate) fn write(run: &Path, trainer: &Trainer, mut record: TrainerRecord) -> Result<PathBuf, TrainError> {
     let folder = run.join("checkpoints");
     let name = format!("step-{}", record.num_steps);
     let part = folder.join(format!("{name}.part"));
-    let _ = fs::remove_dir_all(&part);
+    remove_parts(&folder);
     fs::create_dir_all(&part).map_err(TrainError::io(&part, "make the folder"))?;
     let written = (|| {
         for (file, tensors) in files(trainer) {
@@ -68,13 +67,21 @@ pub(crate) fn write(run: &Path, trainer: &Trainer, mut record: TrainerRecord) ->
     let _ = fs::remove_dir_all(&whole);
     fs::rename(&part, &whole).map_err(TrainError::io(&whole, "rename to"))?;
     File::open(&folder).and_then(|f| f.sync_all()).map_err(TrainError::io(&folder, "sync"))?;
-    write_atomic(&run.join("latest"), format!("{name}\n").as_bytes())?;
     tracing::info!(path = %whole.display(), "checkpoint written");
     for old in steps(&folder)?.into_iter().rev().skip(NUM_KEPT) {
         let old = folder.join(format!("step-{old}"));
         fs::remove_dir_all(&old).map_err(TrainError::io(&old, "remove"))?;
     }
-    Ok(())
+    Ok(whole)
+}
+
+/// Removes unfinished checkpoints. The run's lock says that nobody is writing one.
+fn remove_parts(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "part") {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Returns the folder of a run's last whole checkpoint; `None` where the run has none yet.
@@ -106,7 +113,7 @@ pub(crate) fn read(
     trainer: &mut Trainer,
     set: &Arc<TokenSet>,
 ) -> Result<TrainerRecord, TrainError> {
-    let record: TrainerRecord = read_json(&checkpoint.join("trainer.json"), "the record of a checkpoint")?;
+    let record = read_record(checkpoint)?;
     for (file, tensors) in files(trainer) {
         verify(checkpoint, file, &record)?;
         load_into(&checkpoint.join(file), &tensors)?;
@@ -123,11 +130,20 @@ pub(crate) fn read(
 pub fn load_model(run: &Path, device: Device) -> Result<(LanguageModel, RunConfig), TrainError> {
     let checkpoint = latest_checkpoint(run)?.ok_or_else(|| TrainError::NoCheckpoint { path: run.into() })?;
     let config = RunConfig::load(&run.join("config.toml"), &[])?;
-    let record: TrainerRecord = read_json(&checkpoint.join("trainer.json"), "the record of a checkpoint")?;
+    let record = read_record(&checkpoint)?;
     verify(&checkpoint, "model.safetensors", &record)?;
     let model = LanguageModel::new(config.model.clone(), record.seed, device)?;
     load_into(&checkpoint.join("model.safetensors"), &model.params().named())?;
     Ok((model, config))
+}
+
+fn read_record(checkpoint: &Path) -> Result<TrainerRecord, TrainError> {
+    let path = checkpoint.join("trainer.json");
+    let record: TrainerRecord = read_json(&path, "the record of a checkpoint of format 1")?;
+    match record.format {
+        FORMAT => Ok(record),
+        got => Err(TrainError::Format { path, expected: FORMAT, got }),
+    }
 }
 
 fn verify(checkpoint: &Path, file: &str, record: &TrainerRecord) -> Result<(), TrainError> {

@@ -1,7 +1,7 @@
 //! Configuration of a run: everything but the corpus, the seed and the output folder.
 
 use brt_data::{StreamConfig, TargetRule};
-use brt_lm::ModelConfig;
+use brt_lm::{ConfigError, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{AdafactorConfig, ScheduleConfig};
@@ -83,25 +83,60 @@ impl RunConfig {
     ///
     /// # Errors
     /// The key, what it may be and what it is.
-    pub fn validate(&self) -> Result<(), brt_lm::ConfigError> {
+    pub fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate()?;
         self.model.check_segment_len(self.data.segment_len as i64)?;
-        let at_least_one = [
-            ("num_steps", self.train.num_steps),
-            ("log_every", self.train.log_every),
-            ("checkpoint_every", self.train.checkpoint_every),
+        let positive = [
+            ("data", "batch", self.data.batch as u64),
+            ("evaluation", "batch", self.evaluation.batch as u64),
+            ("train", "num_steps", self.train.num_steps),
+            ("train", "log_every", self.train.log_every),
+            ("train", "checkpoint_every", self.train.checkpoint_every),
         ];
-        for (key, got) in at_least_one {
-            if got == 0 {
-                let error = brt_lm::ConfigError {
-                    section: "train",
-                    key,
-                    expected: "at least 1".into(),
-                    got: "0".into(),
-                };
-                return Err(error);
-            }
+        for (section, key, got) in positive {
+            check(section, key, "at least 1", got, got >= 1)?;
         }
+        let limits = [("data", "segment_len", self.data.segment_len), ("data", "batch", self.data.batch)];
+        for (section, key, got) in limits.into_iter().chain([("evaluation", "batch", self.evaluation.batch)])
+        {
+            check(section, key, "at most 1000000", got, got <= 1_000_000)?;
+        }
+        self.validate_optimizer()
+    }
+
+    fn validate_optimizer(&self) -> Result<(), ConfigError> {
+        let AdafactorConfig { momentum, decay_exponent, clip_threshold, weight_decay } = self.optimizer;
+        let momentum = momentum.unwrap_or(0.);
+        check("optimizer", "momentum", "a number in 0.0 .. 1.0", momentum, (0. ..1.).contains(&momentum))?;
+        let positive = [
+            ("optimizer", "decay_exponent", decay_exponent),
+            ("optimizer", "clip_threshold", clip_threshold),
+            ("schedule", "multiplier", self.schedule.multiplier),
+        ];
+        for (section, key, got) in positive {
+            check(section, key, "a number above 0", got, got.is_finite() && got > 0.)?;
+        }
+        let fits = weight_decay.is_finite() && weight_decay >= 0.;
+        check("optimizer", "weight_decay", "a number of at least 0", weight_decay, fits)?;
+        for (key, got) in self.schedule.schedule.rates() {
+            check("schedule", key, "a number above 0", got, got.is_finite() && got > 0.)?;
+        }
+        let (warmup, steps) = (self.schedule.num_warmup_steps, self.train.num_steps);
+        let expected = format!("less than the {steps} steps of the run (--schedule.num_warmup_steps N)");
+        check("schedule", "num_warmup_steps", &expected, warmup, warmup < steps)
+    }
+}
+
+fn check(
+    section: &'static str,
+    key: &'static str,
+    expected: &str,
+    got: impl ToString,
+    fits: bool,
+) -> Result<(), ConfigError> {
+    if fits {
         Ok(())
+    } else {
+        Err(ConfigError { section, key, expected: expected.into(), got: got.to_string() })
     }
 }

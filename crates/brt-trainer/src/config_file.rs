@@ -115,8 +115,8 @@ fn load_table(path: &Path, seen: &mut Vec<PathBuf>) -> Result<Table, ConfigFileE
     }
 }
 
-/// Lays `above` over `below`: tables key by key, anything else replaces. A schedule of another kind replaces the whole
-/// schedule, whose keys depend on the kind.
+/// Lays `above` over `below`: tables key by key, anything else replaces. A table that names its `kind` (a schedule)
+/// replaces the whole table, since its keys depend on the kind.
 fn merge(below: &mut Table, above: Table) {
     for (key, value) in above {
         match (below.get_mut(&key), value) {

@@ -71,21 +71,41 @@ pub enum TrainError {
         /// What to do.
         advice: String,
     },
+    /// A checkpoint of another version of brt.
+    #[error(
+        "{path}: expected checkpoint format {expected}, got {got}; start anew, or use the brt that wrote it"
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Format of this version.
+        expected: u32,
+        /// Format of the file.
+        got: u32,
+    },
+    /// Another process has the run's folder.
+    #[error("{path}: expected to be alone in this folder, got another process that trains in it")]
+    Locked {
+        /// The lock.
+        path: PathBuf,
+    },
     /// No checkpoint where one is needed.
     #[error("{path}: expected a checkpoint, got none")]
     NoCheckpoint {
         /// The run's folder.
         path: PathBuf,
     },
-    /// The loss is not a number any more.
+    /// A number that training cannot go on with.
     #[error(
-        "step {step}: expected a finite loss, got {loss}; the last checkpoint is kept: lower schedule.multiplier"
+        "step {step}: expected a finite {what}, got {got}; start anew in another folder with a lower schedule.multiplier"
     )]
     NotFinite {
         /// The step.
         step: u64,
-        /// The loss in nats per token.
-        loss: f64,
+        /// What is not finite: `loss`, `gradient norm`, or a parameter's name.
+        what: String,
+        /// The number.
+        got: f64,
     },
 }
 

@@ -1,8 +1,11 @@
 //! Losses on whole held-out documents, state carried from segment to segment.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use brt_data::{EvaluationStream, SegmentBatch, Split, StreamConfig, TokenSet};
@@ -11,10 +14,40 @@ use brt_ops::loss;
 use brt_report::{DocumentScore, Evaluation, PositionBucket, StateRule};
 use tch::Tensor;
 
-use crate::{RunConfig, TrainError, trainer::BatchTensors};
+use crate::{EvaluationConfig, RunConfig, TrainError, trainer::BatchTensors};
 
-/// First bucket of the losses by position: `0 .. 64`; each further one is twice as long as all before it.
+/// First bucket of the losses by position: `0 .. 64`; each further one is as long as all before it together.
 const FIRST_BUCKET_LEN: u64 = 64;
+
+/// Held-out documents.
+#[derive(Debug, Clone)]
+pub struct HeldOut {
+    /// The split that they are.
+    pub split: Split,
+    /// The documents.
+    pub set: Arc<TokenSet>,
+}
+
+impl HeldOut {
+    /// Opens a split of a prepared corpus.
+    ///
+    /// # Errors
+    /// As [`TokenSet::open`].
+    pub fn open(folder: &Path, split: Split) -> Result<Self, TrainError> {
+        Ok(Self { split, set: Arc::new(TokenSet::open(folder, split)?) })
+    }
+
+    /// Checks that a configuration can score them.
+    pub(crate) fn check(&self, config: &RunConfig) -> Result<(), TrainError> {
+        EvaluationStream::new(Arc::clone(&self.set), stream(config))?;
+        Ok(())
+    }
+}
+
+fn stream(config: &RunConfig) -> StreamConfig {
+    let EvaluationConfig { batch, max_document_len } = config.evaluation;
+    StreamConfig { batch, max_document_len, ..config.data.stream() }
+}
 
 /// Scores every document of a set once.
 ///
@@ -22,13 +55,12 @@ const FIRST_BUCKET_LEN: u64 = 64;
 /// A set that the configuration cannot read.
 pub fn evaluate(
     model: &LanguageModel,
-    set: &Arc<TokenSet>,
-    split: Split,
+    held_out: &HeldOut,
     config: &RunConfig,
     state_rule: StateRule,
 ) -> Result<Evaluation, TrainError> {
     let never = AtomicBool::new(false);
-    let evaluation = evaluate_until(&never, model, set, split, config, state_rule)?;
+    let evaluation = evaluate_until(&never, model, held_out, config, state_rule)?;
     Ok(evaluation.expect("nobody stops it"))
 }
 
@@ -36,16 +68,13 @@ pub fn evaluate(
 pub(crate) fn evaluate_until(
     stop: &AtomicBool,
     model: &LanguageModel,
-    set: &Arc<TokenSet>,
-    split: Split,
+    HeldOut { split, set }: &HeldOut,
     config: &RunConfig,
     state_rule: StateRule,
 ) -> Result<Option<Evaluation>, TrainError> {
-    let max_document_len = config.evaluation.max_document_len;
-    let stream = StreamConfig { batch: config.evaluation.batch, max_document_len, ..config.data.stream() };
     let mut scores = Scores::new(set);
     let mut state = model.initial_state(config.evaluation.batch as i64);
-    for batch in EvaluationStream::new(Arc::clone(set), stream)? {
+    for batch in EvaluationStream::new(Arc::clone(set), stream(config))? {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -54,7 +83,7 @@ pub(crate) fn evaluate_until(
     Ok(Some(Evaluation {
         split: split.to_string(),
         state_rule,
-        max_document_len: max_document_len.unwrap_or(0) as u64,
+        max_document_len: config.evaluation.max_document_len.unwrap_or(0) as u64,
         documents: scores.documents,
         by_position: scores.by_position,
     }))
@@ -70,6 +99,7 @@ impl Scores {
     fn new(set: &TokenSet) -> Self {
         let document = |idx| DocumentScore {
             name: set.document(idx).name.to_string(),
+            group: set.document(idx).group.to_string(),
             loss_nats: 0.,
             num_tokens: 0,
             num_bytes: 0,
@@ -112,7 +142,7 @@ impl Scores {
                 document.num_tokens += 1;
                 document.num_bytes += 1; // Tokens are bytes.
                 // The predicted token is the one after position i.
-                let bucket = self.by_position.bucket((batch.start_token[row] + i + 1) as u64);
+                let bucket = bucket(&mut self.by_position, (batch.start_token[row] + i + 1) as u64);
                 bucket.loss_nats += loss_nats;
                 bucket.num_tokens += 1;
             }
@@ -120,22 +150,16 @@ impl Scores {
     }
 }
 
-trait Buckets {
-    /// Returns the bucket of a position, and makes it and those before it where they are missing.
-    fn bucket(&mut self, position: u64) -> &mut PositionBucket;
-}
-
-impl Buckets for Vec<PositionBucket> {
-    fn bucket(&mut self, position: u64) -> &mut PositionBucket {
-        // 0 .. 64 is bucket 0, 64 .. 128 bucket 1, 128 .. 256 bucket 2, and so on.
-        let idx = (position / FIRST_BUCKET_LEN).checked_ilog2().map_or(0, |log| log as usize + 1);
-        while self.len() <= idx {
-            let start_token = self.last().map_or(0, |last| last.end_token);
-            let end_token = FIRST_BUCKET_LEN << self.len();
-            self.push(PositionBucket { start_token, end_token, loss_nats: 0., num_tokens: 0 });
-        }
-        &mut self[idx]
+/// Returns the bucket of a position, and makes it and those before it where they are missing.
+fn bucket(buckets: &mut Vec<PositionBucket>, position: u64) -> &mut PositionBucket {
+    // 0 .. 64 is bucket 0, 64 .. 128 bucket 1, 128 .. 256 bucket 2, and so on.
+    let idx = (position / FIRST_BUCKET_LEN).checked_ilog2().map_or(0, |log| log as usize + 1);
+    while buckets.len() <= idx {
+        let start_token = buckets.last().map_or(0, |last| last.end_token);
+        let end_token = FIRST_BUCKET_LEN << buckets.len();
+        buckets.push(PositionBucket { start_token, end_token, loss_nats: 0., num_tokens: 0 });
     }
+    &mut buckets[idx]
 }
 
 #[cfg(test)]
@@ -146,7 +170,7 @@ mod tests {
     fn buckets_double() {
         let mut buckets: Vec<PositionBucket> = vec![];
         for position in [1, 63, 64, 127, 128, 1000] {
-            let bucket = buckets.bucket(position);
+            let bucket = bucket(&mut buckets, position);
             assert!((bucket.start_token..bucket.end_token).contains(&position), "{position}: {bucket:?}");
             bucket.num_tokens += 1;
         }

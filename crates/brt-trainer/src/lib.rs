@@ -2,7 +2,7 @@
 //!
 //! One [`Trainer`] runs all contestants of a comparison. It is the only place that knows the wall clock, carries state
 //! from segment to segment, and stops gradients. A run's folder holds `config.toml`, `metrics.jsonl`,
-//! `checkpoints/step-N/` and, in the end, `result.json`; every file is whole or not there.
+//! `checkpoints/step-N/` and, in the end, `result.json`. Files are whole or not there; `metrics.jsonl` grows line by line.
 #![deny(missing_docs)]
 
 mod adafactor;
@@ -12,6 +12,8 @@ mod config_file;
 mod error;
 mod evaluate;
 mod facts;
+mod folder;
+mod meters;
 mod run;
 mod schedule;
 mod timing;
@@ -22,7 +24,7 @@ pub use checkpoint::{latest_checkpoint, load_model};
 pub use config::{DataConfig, EvaluationConfig, RunConfig, TrainConfig};
 pub use config_file::{ConfigFileError, Override};
 pub use error::TrainError;
-pub use evaluate::evaluate;
+pub use evaluate::{HeldOut, evaluate};
 pub use facts::{build_facts, machine_facts, model_facts};
 pub use run::{Progress, Resume, Run, RunOptions, RunOutcome};
 pub use schedule::{Schedule, ScheduleConfig};

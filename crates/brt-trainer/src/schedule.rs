@@ -62,6 +62,18 @@ pub enum After {
 }
 
 impl Schedule {
+    /// Returns the rates that the schedule is given, by key.
+    pub(crate) fn rates(&self) -> Vec<(&'static str, f64)> {
+        match *self {
+            Self::Rsqrt { max_lr } => max_lr.map(|max_lr| ("max_lr", max_lr)).into_iter().collect(),
+            Self::RsqrtToFloor { max_lr, min_lr }
+            | Self::Cosine { max_lr, min_lr, .. }
+            | Self::Linear { max_lr, min_lr, .. }
+            | Self::Exponential { max_lr, min_lr } => vec![("max_lr", max_lr), ("min_lr", min_lr)],
+            Self::Constant { lr } => vec![("lr", lr)],
+        }
+    }
+
     /// Returns the rate at step `x` of `num_steps` scheduled ones.
     fn at(&self, x: f64, num_steps: f64) -> f64 {
         let decayed = |min_lr: f64| 2. * min_lr * 0.5f64.powf(x / num_steps);

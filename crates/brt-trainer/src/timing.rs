@@ -24,9 +24,9 @@ pub fn time_in_turn(
     let mut trainers = vec![];
     let mut contestants = vec![];
     for (name, config) in configs {
-        let tokens_per_step = config.data.tokens_per_step();
+        let (tokens_per_step, num_steps) = (config.data.tokens_per_step(), config.train.num_steps);
         trainers.push(Trainer::new(config, Arc::clone(set), 1, device)?);
-        contestants.push(ContestantTiming { name, tokens_per_step, step_secs: vec![] });
+        contestants.push(ContestantTiming { name, tokens_per_step, num_steps, step_secs: vec![] });
     }
     for round in 0..num_warmup_rounds + num_rounds {
         for (trainer, timing) in trainers.iter_mut().zip(&mut contestants) {

@@ -74,12 +74,14 @@ impl Trainer {
 
         let loss_nats = loss_nats.double_value(&[]);
         let gradient_norm = self.gradient_norm();
-        if !(loss_nats.is_finite() && gradient_norm.is_finite()) {
-            return Err(TrainError::NotFinite { step, loss: loss_nats / batch.num_scored.max(1) as f64 });
+        for (what, got) in [("loss", loss_nats), ("gradient norm", gradient_norm)] {
+            if !got.is_finite() {
+                return Err(TrainError::NotFinite { step, what: what.into(), got });
+            }
         }
         let learning_rate = self.config.schedule.learning_rate(step, self.config.train.num_steps);
         self.optimizer.step(learning_rate);
-        self.state = after.detach(); // Truncated backpropagation through time: here, and nowhere else.
+        self.state = after.detach(); // Truncated backpropagation through time: segments end here.
         Ok(StepReport {
             step: step + 1,
             loss_nats,
@@ -104,9 +106,15 @@ impl Trainer {
         &self.config
     }
 
-    /// Returns the seed.
-    pub fn seed(&self) -> u64 {
-        self.seed
+    /// Checks that the last update left every parameter finite: what must not be saved must be found before.
+    pub(crate) fn check_finite(&self) -> Result<(), TrainError> {
+        for (name, parameter) in self.model.params().named() {
+            let got = tch::no_grad(|| parameter.sum(Kind::Double).double_value(&[]));
+            if !got.is_finite() {
+                return Err(TrainError::NotFinite { step: self.num_steps(), what: name, got });
+            }
+        }
+        Ok(())
     }
 
     /// Returns where the rows are in the data.

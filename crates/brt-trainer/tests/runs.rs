@@ -11,10 +11,10 @@ use std::{
 };
 
 use brt_data::{CorpusSource, Document, Split, TokenSet, prepare};
-use brt_report::{MetricsLine, RunResult, StateRule};
+use brt_report::{MetricsLine, RunResult, StateRule, read_json};
 use brt_trainer::{
-    Override, Progress, Resume, Run, RunConfig, RunOptions, RunOutcome, TrainError, Trainer, build_facts,
-    latest_checkpoint,
+    HeldOut, Override, Progress, Resume, Run, RunConfig, RunOptions, RunOutcome, TrainError, Trainer,
+    build_facts, latest_checkpoint,
 };
 use tch::Device;
 
@@ -116,9 +116,15 @@ impl Place {
         })
     }
 
+    /// Runs to the end and returns the result, which must be what the file says.
     fn finish(&self, out: &str) -> RunResult {
         match self.run(out, None).unwrap() {
-            RunOutcome::Finished(result) => *result,
+            RunOutcome::Finished(result) => {
+                let file = self.path(out).join("result.json");
+                assert_eq!(read_json::<RunResult>(&file, "a result").unwrap(), *result);
+                assert!(result.training.median_step_secs > 0. && result.training.peak_bytes > 0);
+                *result
+            }
             RunOutcome::Interrupted { num_steps } => panic!("interrupted at step {num_steps}"),
         }
     }
@@ -166,6 +172,43 @@ fn an_interrupted_run_equals_an_uninterrupted_one() {
     }
     // A finished run returns what it wrote.
     assert_eq!(place.finish("whole"), whole);
+}
+
+/// Interrupted while the test documents are scored, a run saves nothing new and scores them again.
+#[test]
+fn an_interruption_while_scoring_is_resumed() {
+    tch::set_num_threads(1);
+    let place = Place::new();
+    let whole = place.finish("whole");
+    for rule in [StateRule::Carried, StateRule::Reset] {
+        let out = format!("{rule:?}");
+        let stop = AtomicBool::new(false);
+        let run = Run::new(place.config(&[]), place.options(&out)).unwrap();
+        let outcome = run.run(&stop, |progress| {
+            stop.store(
+                stop.load(Ordering::Relaxed) || *progress == Progress::Testing(rule),
+                Ordering::Relaxed,
+            );
+        });
+        assert_eq!(outcome.unwrap(), RunOutcome::Interrupted { num_steps: 9 });
+        assert!(!place.path(&out).join("result.json").exists());
+        assert_eq!(comparable(&place.finish(&out)), comparable(&whole));
+    }
+}
+
+/// Two processes in one folder would spoil each other's files.
+#[test]
+fn a_folder_is_locked_while_a_run_lives() {
+    let place = Place::new();
+    let first = Run::new(place.config(&[]), place.options("run")).unwrap();
+    let error = Run::new(place.config(&[]), place.options("run")).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "run.lock: expected to be alone in this folder, got another process that trains in it"
+        )
+    );
+    drop(first);
+    Run::new(place.config(&[]), place.options("run")).unwrap();
 }
 
 /// A run that was killed while it wrote leaves parts; they are never taken for a whole.
@@ -230,9 +273,25 @@ fn wrong_configurations_are_told() {
     let expected = "model.window_len: expected a divisor of the segment length 64, got 24";
     assert_eq!(error("model.window_len", "24"), format!("{path}: {expected}"));
     assert_eq!(error("train.log_every", "0"), format!("{path}: train.log_every: expected at least 1, got 0"));
+    let numbers = [
+        ("evaluation.batch", "0", "evaluation.batch: expected at least 1, got 0"),
+        ("optimizer.momentum", "1.5", "optimizer.momentum: expected a number in 0.0 .. 1.0, got 1.5"),
+        ("schedule.multiplier", "-1.0", "schedule.multiplier: expected a number above 0, got -1"),
+        ("model.window_len", "10000000", "model.window_len: expected at most 1000000, got 10000000"),
+        (
+            "schedule.num_warmup_steps",
+            "9",
+            "schedule.num_warmup_steps: expected less than the 9 steps of the run",
+        ),
+    ];
+    for (key, value, expected) in numbers {
+        let got = error(key, value);
+        assert!(got.starts_with(&format!("{path}: {expected}")), "{got}");
+    }
     let small = place.config(&[("model.vocab_size", "100")]);
     let error = Run::new(small, place.options("run")).unwrap_err().to_string();
     assert_eq!(error, "model.vocab_size: expected at least the 260 rows that the corpus needs, got 100");
+    assert!(!place.path("run").exists(), "a mistake leaves no folder behind");
 }
 
 /// A small batch is learned by heart, and the same seed gives the same losses.
@@ -266,10 +325,10 @@ fn a_small_document_is_learned_by_heart() {
 fn evaluation_scores_every_token_once() {
     let place = Place::new();
     let trainer_set = Arc::new(TokenSet::open(&place.path("corpus"), Split::Train).unwrap());
-    let set = Arc::new(TokenSet::open(&place.path("corpus"), Split::Test).unwrap());
+    let held_out = HeldOut::open(&place.path("corpus"), Split::Test).unwrap();
     let config = place.config(&[]);
     let trainer = Trainer::new(config.clone(), trainer_set, 1, Device::Cpu).unwrap();
-    let evaluate = |rule| brt_trainer::evaluate(trainer.model(), &set, Split::Test, &config, rule).unwrap();
+    let evaluate = |rule| brt_trainer::evaluate(trainer.model(), &held_out, &config, rule).unwrap();
     let (carried, reset) = (evaluate(StateRule::Carried), evaluate(StateRule::Reset));
     for document in &carried.documents {
         assert_eq!((document.num_tokens, document.num_bytes), (299, 299)); // The first 300 tokens.

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Trains, evaluates and runs Block-Recurrent Transformers and their baselines.
 #[derive(Debug, Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(version)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -60,7 +60,7 @@ pub(crate) struct DeviceArguments {
     #[arg(long)]
     pub(crate) device: Option<DeviceName>,
     /// Threads of tensor operations; default: one per processor
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
     pub(crate) threads: Option<i32>,
 }
 
@@ -71,10 +71,9 @@ impl std::str::FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let cuda =
-            text.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0").parse::<usize>());
-        match (text, cuda) {
+        match (text, text.strip_prefix("cuda:").map(str::parse)) {
             ("cpu", _) => Ok(Self(tch::Device::Cpu)),
+            ("cuda", _) => Ok(Self(tch::Device::Cuda(0))),
             (_, Some(Ok(idx))) => Ok(Self(tch::Device::Cuda(idx))),
             _ => Err(format!("expected cpu, cuda or cuda:N, got {text}")),
         }
@@ -153,7 +152,7 @@ pub(crate) struct TimeArguments {
     #[arg(long)]
     pub(crate) data: PathBuf,
     /// Measured steps of each configuration.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rounds: u64,
     /// File to write, as JSON.
     #[arg(long)]
@@ -205,6 +204,17 @@ mod tests {
         let pairs: Vec<_> = overrides.iter().map(|o| (o.key.as_str(), o.value.as_str())).collect();
         assert_eq!(pairs, [("model.window_len", "64"), ("train.num_steps", "5")]);
         assert!(split_overrides(vec!["--a.b".into()]).is_err());
+    }
+
+    #[test]
+    fn devices() {
+        let device = |text: &str| text.parse::<DeviceName>().map(|name| name.0);
+        assert_eq!(device("cpu"), Ok(tch::Device::Cpu));
+        assert_eq!(device("cuda"), Ok(tch::Device::Cuda(0)));
+        assert_eq!(device("cuda:3"), Ok(tch::Device::Cuda(3)));
+        for wrong in ["cuda3", "cuda:", "cudafoo", "gpu"] {
+            assert_eq!(device(wrong), Err(format!("expected cpu, cuda or cuda:N, got {wrong}")));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The `brt` command: trains, evaluates and runs Block-Recurrent Transformers and their baselines.
 
+mod allocator;
 mod arguments;
 mod commands;
 mod interrupt;
@@ -9,32 +10,27 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// libtorch frees and maps large tensors at every step; mimalloc keeps the pages.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
-    keep_pages();
-    let _ = brt_native::load_cuda(); // Before any tensor operation; without CUDA the process runs on the CPU.
+    output::short_panics();
+    allocator::keep_pages();
+    // Before any tensor operation; without CUDA the process runs on the CPU, and `brt doctor` says why.
+    let cuda = brt_native::load_cuda();
     start_log();
-    let (rest, overrides) = match arguments::split_overrides(std::env::args().collect()) {
+    let arguments: Result<Vec<String>, _> =
+        std::env::args_os().map(std::ffi::OsString::into_string).collect();
+    let split = arguments
+        .map_err(|text| format!("{}: expected UTF-8, got other bytes", text.to_string_lossy()))
+        .and_then(arguments::split_overrides);
+    let (rest, overrides) = match split {
         Ok(split) => split,
         Err(message) => return output::fail(&anyhow::anyhow!(message)),
     };
+    if let Err(reason) = &cuda {
+        tracing::debug!(reason, "no CUDA");
+    }
     match commands::run(arguments::Arguments::parse_from(rest), &overrides) {
         Ok(code) => code,
         Err(error) => output::fail(&error),
-    }
-}
-
-/// Tells mimalloc to keep freed memory and to use large pages: 5 to 10 % of a training step.
-fn keep_pages() {
-    const PURGE_DELAY: i32 = 15;
-    const ALLOW_LARGE_OS_PAGES: i32 = 6;
-    // SAFETY: plain setters of mimalloc; the indices are those of its `mi_option_t`.
-    unsafe {
-        libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
-        libmimalloc_sys::mi_option_set(ALLOW_LARGE_OS_PAGES, 1);
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the user sees.
 
-use std::process::ExitCode;
+use std::{
+    io::{ErrorKind, Write},
+    process::{ExitCode, exit},
+};
 
 /// Prints a line for people to standard error.
 #[expect(clippy::print_stderr, reason = "the one place where the program speaks")]
@@ -8,10 +11,31 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     eprintln!("{text}");
 }
 
-/// Prints a result to standard output.
-#[expect(clippy::print_stdout, reason = "the one place where the program prints results")]
+/// Prints a result to standard output. A reader that has seen enough (`| head`) ends the program quietly.
 pub(crate) fn result(text: impl std::fmt::Display) {
-    println!("{text}");
+    if let Err(error) = writeln!(std::io::stdout(), "{text}") {
+        if error.kind() != ErrorKind::BrokenPipe {
+            line(format!("error: standard output: {error}"));
+        }
+        exit(1);
+    }
+}
+
+/// Makes a panic one line: what was broken, and where. Users' mistakes are errors, found before; what is left is a
+/// defect of this program, or a machine without enough memory.
+pub(crate) fn short_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+        let first = text.lines().next().unwrap_or(text);
+        let place = panic.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
+        let advice = match text.contains("memory") || text.contains("alloc") {
+            true => "not enough memory? lower data.batch or the sizes of the model: ",
+            false => "a defect of brt, please report it: ",
+        };
+        line(format!("error: {advice}{first}{place}"));
+    }));
 }
 
 /// Prints an error with its causes on one line and returns the code of failure.

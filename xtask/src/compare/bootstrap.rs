@@ -1,21 +1,28 @@
-//! The paired bootstrap over documents.
+//! The paired bootstrap over groups of documents.
 
 /// Number of resamples.
 pub(super) const NUM_RESAMPLES: usize = 10_000;
 /// Seed of the resampling: the same records give the same interval.
 const SEED: u64 = 0x6272_7400;
 
-/// Returns the 95 % percentile interval of the mean of `values` under resampling, or nothing for fewer than two.
+/// Fewest groups for an interval: of fewer, all differences have one sign by chance too often (2 · 2⁻⁶ = 3 %).
+const MIN_GROUPS: usize = 6;
+
+/// Returns the 95 % percentile interval of the mean of all values when whole groups are resampled, or nothing for too few
+/// groups.
 ///
-/// For a paired comparison the values are the differences per document.
-pub(super) fn interval_of_mean(values: &[f64]) -> Option<[f64; 2]> {
-    if values.len() < 2 {
+/// For a paired comparison the values are the differences per document. Documents of one group (an author, a family of
+/// crates) are not independent, so they are drawn together.
+pub(super) fn interval_of_mean(groups: &[Vec<f64>]) -> Option<[f64; 2]> {
+    if groups.len() < MIN_GROUPS {
         return None;
     }
+    let sums: Vec<(f64, usize)> = groups.iter().map(|values| (values.iter().sum(), values.len())).collect();
     let mut random = SplitMix64(SEED);
     let mut resampled_mean = || {
-        let sum: f64 = (0..values.len()).map(|_| values[random.below(values.len())]).sum();
-        sum / values.len() as f64
+        let drawn = (0..sums.len()).map(|_| sums[random.below(sums.len())]);
+        let (sum, count) = drawn.fold((0., 0), |(sum, count), (s, n)| (sum + s, count + n));
+        sum / count as f64
     };
     let mut means: Vec<f64> = (0..NUM_RESAMPLES).map(|_| resampled_mean()).collect();
     means.sort_by(f64::total_cmp);
@@ -68,14 +75,17 @@ mod tests {
 
     #[test]
     fn intervals_of_known_data() {
+        let alone = |values: &[f64]| values.iter().map(|value| vec![*value]).collect::<Vec<_>>();
         assert_eq!(interval_of_mean(&[]), None);
-        assert_eq!(interval_of_mean(&[1.]), None);
-        assert_eq!(interval_of_mean(&[0.5, 0.5, 0.5]), Some([0.5, 0.5]));
-        // Two values: a resample's mean is 0, 1/2 or 1 with probabilities 1/4, 1/2, 1/4.
-        assert_eq!(interval_of_mean(&[0., 1.]), Some([0., 1.]));
+        assert_eq!(interval_of_mean(&alone(&[1.; 5])), None);
+        assert_eq!(interval_of_mean(&alone(&[0.5; 6])), Some([0.5, 0.5]));
         // 400 values, half 0 and half 1: the mean's standard deviation is 0.5/20 = 0.025, the interval ±0.049.
         let values: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
-        let [low, high] = interval_of_mean(&values).unwrap();
+        let [low, high] = interval_of_mean(&alone(&values)).unwrap();
         assert!((low - 0.451).abs() < 0.003 && (high - 0.549).abs() < 0.003, "[{low}, {high}]");
+        // The same values in 100 groups of four equal ones are as good as 100 values: twice as wide.
+        let groups: Vec<Vec<f64>> = (0..100).map(|i| vec![f64::from(i % 2); 4]).collect();
+        let [low, high] = interval_of_mean(&groups).unwrap();
+        assert!((low - 0.402).abs() < 0.006 && (high - 0.598).abs() < 0.006, "[{low}, {high}]");
     }
 }

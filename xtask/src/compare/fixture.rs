@@ -36,6 +36,7 @@ pub(super) fn timing(contestants: &[&str]) -> TimingResult {
     let timed = |name: &&str| ContestantTiming {
         name: (*name).into(),
         tokens_per_step: 4096,
+        num_steps: 3000,
         step_secs: vec![0.5, 0.5, 0.5],
     };
     TimingResult {
@@ -51,7 +52,7 @@ pub(super) fn plan(contestants: &[&str], seeds: u64) -> Plan {
     Plan::new(request(contestants, seeds, None, Some(5.)), 2, timing(contestants)).unwrap()
 }
 
-/// Returns a finished run with the given bits per byte of each document.
+/// Returns a finished run with four documents of each of the given bits per byte.
 pub(super) fn outcome(contestant: &str, seed: u64, bits_per_byte: &[f64]) -> RunOutcome {
     RunOutcome {
         run: run(contestant, seed),
@@ -141,6 +142,7 @@ fn evaluation(bits_per_byte: &[f64], state_rule: StateRule, recurrent: bool) -> 
     let reset = if state_rule == StateRule::Reset { 0.03 } else { 0. };
     let document = |(i, bits): (usize, &f64)| DocumentScore {
         name: format!("document-{i}"),
+        group: format!("group-{i}"),
         loss_nats: (bits + reset) * 3000. * LN_2,
         num_tokens: 1000,
         num_bytes: 3000,
@@ -155,7 +157,7 @@ fn evaluation(bits_per_byte: &[f64], state_rule: StateRule, recurrent: bool) -> 
         split: "test".into(),
         state_rule,
         max_document_len: 0,
-        documents: bits_per_byte.iter().enumerate().map(document).collect(),
+        documents: bits_per_byte.iter().flat_map(|bits| [bits; 4]).enumerate().map(document).collect(),
         by_position: (0..9).map(bucket).collect(),
     }
 }

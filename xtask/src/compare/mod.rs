@@ -35,6 +35,16 @@ use run::Runner;
 
 /// Runs a comparison, or resumes it, and writes its report.
 pub(crate) fn run(root: &Path, flags: &flags::Compare) -> Result {
+    let done = compare(root, flags);
+    match (done, run::interrupted()) {
+        (Err(_), true) => {
+            Err(Failure { message: "interrupted; the same command resumes it".into(), code: INTERRUPTED })
+        }
+        (done, _) => done,
+    }
+}
+
+fn compare(root: &Path, flags: &flags::Compare) -> Result {
     let request = Request::new(root, flags)?;
     let out = out_folder(root, flags, &request)?;
     fs::create_dir_all(&out).context(|| format!("creating {}", out.display()))?;
@@ -46,7 +56,7 @@ pub(crate) fn run(root: &Path, flags: &flags::Compare) -> Result {
     let plan = match planned {
         Some(plan) => plan,
         None => {
-            prepare::corpus(&brt, &request, &data)?;
+            prepare::corpus(root, &brt, &request, &data)?;
             let timing = prepare::timing(&brt, &request, &data, &out)?;
             let plan = Plan::new(request, tools::num_cpus(), timing)?;
             write_json(&out.join("plan.json"), &plan)?;
@@ -82,8 +92,9 @@ fn finish(report: &Report, out: &Path) -> Result {
 }
 
 fn out_folder(root: &Path, flags: &flags::Compare, request: &Request) -> Result<PathBuf> {
-    let out =
-        flags.out.clone().unwrap_or_else(|| root.join(format!("runs/compare-{}", request.corpus_name())));
+    let budget = request.minutes.map_or(String::new(), |minutes| format!("-{minutes}min"));
+    let name = format!("runs/compare-{}{budget}", request.corpus_name());
+    let out = flags.out.clone().unwrap_or_else(|| root.join(name));
     std::path::absolute(&out).context(|| format!("--out {}", out.display()))
 }
 
@@ -93,7 +104,8 @@ fn read_plan(out: &Path, request: &Request) -> Result<Option<Plan>> {
     if !path.exists() {
         return Ok(None);
     }
-    let plan: Plan = read_json(&path, "the plan of a comparison")?;
+    let plan: Plan = read_json(&path, "the plan of a comparison")
+        .or_else(|why| fail(format!("{why}: choose another --out, or delete {}", out.display())))?;
     let differences = plan.request.differences(request);
     if !differences.is_empty() {
         return fail(format!(
@@ -106,9 +118,14 @@ fn read_plan(out: &Path, request: &Request) -> Result<Option<Plan>> {
 }
 
 fn announce(plan: &Plan) {
-    let steps = match (plan.num_steps, plan.expected_minutes()) {
-        (Some(steps), Some(minutes)) => format!("{steps} steps each, about {minutes:.1} minutes in all"),
-        _ => "as many steps as the configurations say".into(),
+    let steps = match plan.num_steps {
+        Some(steps) => format!("{steps} steps each"),
+        None => "as many steps as the configurations say".into(),
     };
-    ui::line(&format!("{} runs, {} at a time, {steps}", plan.runs.len(), plan.jobs));
+    let minutes = plan.expected_minutes();
+    ui::line(&format!(
+        "{} runs, {} at a time, {steps}, about {minutes:.0} minutes in all",
+        plan.runs.len(),
+        plan.jobs
+    ));
 }

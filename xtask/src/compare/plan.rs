@@ -10,7 +10,7 @@ use crate::failure::{Result, fail};
 const EVALUATION_SHARE: f64 = 0.15;
 /// Tokens of each held-out document that are scored per minute of the whole comparison, so that evaluation keeps to
 /// its share on two processors and a few dozen documents.
-const SCORED_LEN_PER_MINUTE: f64 = 1024.;
+const SCORED_LEN_PER_MINUTE: f64 = 2048.;
 /// From this length on, the configurations decide how much of a document is scored.
 const MAX_SCORED_LEN: u64 = 65_536;
 /// Fewer steps than this are no training.
@@ -87,26 +87,39 @@ impl Plan {
         self.runs.iter().filter(move |run| run.round == round)
     }
 
-    /// Returns about how long all runs take together, in minutes, where the number of steps is known.
-    pub(super) fn expected_minutes(&self) -> Option<f64> {
-        let steps = self.num_steps? as f64;
-        Some(steps * self.secs_per_step_of_all() / 60. / (1. - EVALUATION_SHARE))
+    /// Returns a model's time per token relative to the baseline's.
+    pub(super) fn relative_step_time(&self, name: &str) -> Option<f64> {
+        let timed = |name: &str| self.timing.contestants.iter().find(|timed| timed.name == name);
+        let ratio = timed(name)?.relative_to(timed(&self.baseline)?);
+        ratio.is_finite().then_some(ratio)
+    }
+
+    /// Returns the number of training steps of a contestant.
+    pub(super) fn num_steps_of(&self, contestant: &str) -> u64 {
+        let timed = self.timing.contestants.iter().find(|timed| timed.name == contestant);
+        self.num_steps.or(timed.map(|timed| timed.num_steps)).unwrap_or(0)
+    }
+
+    /// Returns about how long all runs take together, in minutes.
+    pub(super) fn expected_minutes(&self) -> f64 {
+        self.secs_of_all(|contestant| self.num_steps_of(contestant)) / 60. / (1. - EVALUATION_SHARE)
     }
 
     fn steps_in(&self, minutes: f64) -> u64 {
         let training_secs = minutes * 60. * (1. - EVALUATION_SHARE);
-        ((training_secs / self.secs_per_step_of_all()) as u64).max(MIN_STEPS)
+        ((training_secs / self.secs_of_all(|_| 1)) as u64).max(MIN_STEPS)
     }
 
-    /// Returns the wall time in which every run makes one step: the slowest run of each round, summed over rounds.
+    /// Returns the wall time in which every run makes so many steps: the slowest run of each round, summed over rounds.
     ///
     /// With fewer threads than in the timing a step is taken to last longer in proportion; more threads are not counted
     /// on, since small models gain little by them.
-    fn secs_per_step_of_all(&self) -> f64 {
+    fn secs_of_all(&self, num_steps: impl Fn(&str) -> u64) -> f64 {
         let step_secs = |run: &PlannedRun| {
             let timed = self.timing.contestants.iter().find(|timed| timed.name == run.contestant);
             let threads = self.timing.machine.num_threads.max(1) as f64;
-            timed.map_or(0., |timed| timed.median_step_secs() * (threads / run.num_threads as f64).max(1.))
+            let slower = (threads / run.num_threads as f64).max(1.);
+            timed.map_or(0., |timed| timed.median_step_secs() * slower) * num_steps(&run.contestant) as f64
         };
         let slowest = |round| self.round(round).map(step_secs).fold(0., f64::max);
         (0..self.num_rounds()).map(slowest).sum()
@@ -206,10 +219,10 @@ mod tests {
         };
         // 85 % of 60 s by 1.5 s.
         assert_eq!(plan(1.).num_steps, Some(34));
-        assert!((plan(1.).expected_minutes().unwrap() - 1.).abs() < 1e-9);
+        assert!((plan(1.).expected_minutes() - 1.).abs() < 1e-9);
         assert_eq!(plan(0.01).num_steps, Some(20));
         let lens = [0.01, 1., 10., 63., 64., 1e9].map(scored_len);
-        assert_eq!(lens, [Some(1024), Some(1024), Some(8192), Some(32_768), None, None]);
+        assert_eq!(lens, [Some(1024), Some(2048), Some(16_384), None, None, None]);
     }
 
     #[test]

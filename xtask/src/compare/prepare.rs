@@ -38,10 +38,13 @@ pub(super) fn program(root: &Path) -> Result<PathBuf> {
 /// Prepares the corpus in a folder.
 ///
 /// Every comparison has its own: what `code` stands for changes with the lock file.
-pub(super) fn corpus(brt: &Path, request: &Request, folder: &Path) -> Result {
+pub(super) fn corpus(root: &Path, brt: &Path, request: &Request, folder: &Path) -> Result {
     ui::headline(&format!("corpus {}", request.corpus));
     let mut command = Command::new(brt);
     command.args(["data", "prepare", "--corpus", &request.corpus, "--out"]).arg(folder);
+    if request.corpus == "code" {
+        command.current_dir(root); // Its crates are those of the repository's lock file.
+    }
     tools::run("brt data prepare", to_stderr(&mut command))
 }
 

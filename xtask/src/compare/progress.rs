@@ -22,7 +22,7 @@ const TAIL_BYTES: u64 = 4096;
 pub(super) struct Watched {
     pub(super) name: String,
     pub(super) metrics: PathBuf,
-    pub(super) num_steps: Option<u64>,
+    pub(super) num_steps: u64,
 }
 
 /// Shows how far the runs of one round are.
@@ -33,6 +33,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Prints a line that stays.
+    pub(super) fn note(&mut self, text: &str) {
+        ui::line(text);
+        self.lines.keep();
+    }
+
     /// Shows one line per run, where it is time to.
     pub(super) fn show(&mut self, runs: &[Watched]) {
         let period = if ui::is_terminal() { REDRAW } else { REPORT };
@@ -52,13 +58,10 @@ impl Progress {
 /// Returns a run's line, short enough for a narrow terminal.
 fn describe(run: &Watched, line: Option<&MetricsLine>) -> String {
     let Some(line) = line else { return format!("{:22} starting", run.name) };
-    let steps = run.num_steps.map_or(String::new(), |num_steps| format!("/{num_steps}"));
-    let step = format!("step {}{steps}", line.step);
-    let left = run.num_steps.map(|num_steps| num_steps.saturating_sub(line.step));
-    let eta = match left {
-        Some(0) => "evaluating".into(),
-        Some(left) => format!("{} left", duration(left as f64 * line.step_secs)),
-        None => String::new(),
+    let step = format!("step {}/{}", line.step, run.num_steps);
+    let eta = match run.num_steps.saturating_sub(line.step) {
+        0 => "evaluating".into(),
+        left => format!("{} left", duration(left as f64 * line.step_secs)),
     };
     format!("{:22} {step:16} {:.3} bits/token  {eta}", run.name, line.train_bits_per_token)
 }
@@ -97,7 +100,7 @@ mod tests {
                 r#"{{"step":{step},"num_tokens":1,"train_bits_per_token":2.5,"learning_rate":1,"gradient_norm":1,"step_secs":2.0}}"#
             )
         };
-        let run = Watched { name: "slide-seed1".into(), metrics: metrics.clone(), num_steps: Some(100) };
+        let run = Watched { name: "slide-seed1".into(), metrics: metrics.clone(), num_steps: 100 };
         assert_eq!(describe(&run, last_line(&metrics).as_ref()), "slide-seed1            starting");
         std::fs::write(&metrics, format!("{}\n{}\n{{\"step\":3", line(10), line(40))).unwrap();
         assert_eq!(

@@ -62,6 +62,15 @@ impl Report {
             if entry.by_position.is_empty() {
                 gaps.push(format!("{name} has no loss by position"));
             }
+            if entry.relative_step_time.is_none() {
+                gaps.push(format!("{name} has no step time"));
+            }
+            if entry.peak_bytes == 0 {
+                gaps.push(format!("{name} has no peak memory"));
+            }
+            if name.starts_with("rec") && entry.bits_per_byte_state_reset.is_none() {
+                gaps.push(format!("{name} was not scored with its state reset"));
+            }
         }
         gaps
     }
@@ -87,11 +96,37 @@ impl Report {
         let challenger = self.statistics.of(self.plan.challenger.as_deref()?)?;
         Some((challenger, self.statistics.of(&self.plan.baseline)?))
     }
+}
 
-    /// Returns a model's time per token relative to the baseline's.
-    pub(super) fn relative_step_time(&self, name: &str) -> Option<f64> {
-        let timed = |name: &str| self.plan.timing.contestants.iter().find(|timed| timed.name == name);
-        let ratio = timed(name)?.relative_to(timed(&self.plan.baseline)?);
-        ratio.is_finite().then_some(ratio)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::fixture;
+
+    #[test]
+    fn gaps_are_found() {
+        let whole = || {
+            let plan = fixture::plan(&["slide", "rec"], 1);
+            let outcomes =
+                vec![fixture::outcome("slide", 1, &[2., 3.]), fixture::outcome("rec", 1, &[1.5, 2.9])];
+            Report::new(plan, outcomes)
+        };
+        assert_eq!(whole().gaps(), Vec::<String>::new());
+        let broken = |break_it: &dyn Fn(&mut RunResult)| {
+            let mut report = whole();
+            break_it(report.outcomes[1].result.as_mut().unwrap());
+            Report::new(report.plan, report.outcomes).gaps()
+        };
+        assert_eq!(broken(&|r| r.training.peak_bytes = 0), ["rec has no peak memory"]);
+        assert_eq!(broken(&|r| r.test_state_reset = None), ["rec was not scored with its state reset"]);
+        assert_eq!(broken(&|r| r.test.by_position.clear()), ["rec has no loss by position"]);
+        assert_eq!(
+            broken(&|r| r.test.documents.truncate(2)),
+            ["the difference of rec to slide has no interval"]
+        );
+        let mut report = whole();
+        report.outcomes[1] = fixture::failed("rec", 1);
+        let gaps = Report::new(report.plan, report.outcomes).gaps();
+        assert_eq!(gaps, ["rec-seed1 has no result", "rec has no statistics"]);
     }
 }

@@ -39,6 +39,12 @@ pub(super) struct RunOutcome {
     pub(super) failure: Option<String>,
 }
 
+impl RunOutcome {
+    fn failed(run: &PlannedRun, failure: String) -> Self {
+        Self { run: run.clone(), result: None, failure: Some(failure) }
+    }
+}
+
 /// What all runs share.
 pub(super) struct Runner<'a> {
     pub(super) brt: &'a Path,
@@ -87,11 +93,15 @@ impl Runner<'_> {
         let mut running = vec![];
         for run in self.plan.round(round) {
             match self.finished(run) {
-                Some(result) => {
+                Ok(Some(result)) => {
                     ui::line(&format!("{}: done before", run.name()));
                     outcomes.push(RunOutcome { run: run.clone(), result: Some(result), failure: None });
                 }
-                None => running.push(self.start(run)?),
+                Ok(None) => match self.start(run) {
+                    Ok(one) => running.push(one),
+                    Err(failure) => outcomes.push(RunOutcome::failed(run, failure.message)),
+                },
+                Err(failure) => outcomes.push(RunOutcome::failed(run, failure)),
             }
         }
         if !running.is_empty() {
@@ -113,9 +123,25 @@ impl Runner<'_> {
         self.out.join("runs").join(run.name())
     }
 
-    /// Returns the result of a run that has ended before.
-    fn finished(&self, run: &PlannedRun) -> Option<RunResult> {
-        read_json(&self.folder(run).join("result.json"), "the result of a run").ok()
+    /// Returns the result of a run that has ended; an error where there is one that is not of this run.
+    fn finished(&self, run: &PlannedRun) -> std::result::Result<Option<RunResult>, String> {
+        let path = self.folder(run).join("result.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let result: RunResult = read_json(&path, "the result of a run").map_err(|error| error.to_string())?;
+        let num_steps = self.plan.num_steps_of(&run.contestant);
+        let found = (result.seed, result.training.num_steps);
+        if found == (run.seed, num_steps) {
+            return Ok(Some(result));
+        }
+        let (seed, steps) = found;
+        Err(format!(
+            "{}: expected seed {} and {num_steps} steps, got seed {seed} and {steps} steps; delete {}",
+            path.display(),
+            run.seed,
+            self.folder(run).display()
+        ))
     }
 
     fn start(&self, run: &PlannedRun) -> Result<Running> {
@@ -133,6 +159,8 @@ impl Runner<'_> {
             command.args(["--steps", &steps.to_string()]);
             // A short run needs its lines more often: for the progress and for the curve.
             command.args(["--train.log_every", &(steps / 100).max(1).to_string()]);
+            // As large a part of the run as in the configurations that come with brt.
+            command.args(["--schedule.num_warmup_steps", &(steps / 15).max(1).to_string()]);
         }
         if let Some(len) = self.plan.max_document_len {
             command.args(["--evaluation.max_document_len", &len.to_string()]);
@@ -149,20 +177,25 @@ impl Runner<'_> {
     fn wait_for(&self, mut running: Vec<Running>) -> Result<Vec<RunOutcome>> {
         let mut progress = Progress::default();
         let mut outcomes = vec![];
-        let mut forwarded = INTERRUPTS.load(Ordering::SeqCst);
+        let mut forwarded = 0;
         while !running.is_empty() {
             let mut alive = vec![];
             for mut one in running {
                 match one.child.try_wait().context(|| format!("waiting for {}", one.run.name()))? {
                     None => alive.push(one),
-                    Some(status) => outcomes.push(self.outcome(&one, status)),
+                    Some(status) => {
+                        let outcome = self.outcome(&one, status);
+                        let why = outcome.failure.as_deref().unwrap_or("finished");
+                        progress.note(&format!("{}: {why}", one.run.name()));
+                        outcomes.push(outcome);
+                    }
                 }
             }
             running = alive;
             let interrupts = INTERRUPTS.load(Ordering::SeqCst);
             if interrupts > forwarded {
                 forwarded = interrupts;
-                ui::line("interrupted: waiting for the runs to save themselves");
+                progress.note("interrupted: waiting for the runs to save themselves");
                 running.iter().for_each(|one| forward_interrupt(&one.child));
             }
             let watched = running.iter().map(|one| self.watch(one));
@@ -173,26 +206,22 @@ impl Runner<'_> {
     }
 
     fn watch(&self, one: &Running) -> Watched {
-        let num_steps = self.plan.num_steps;
+        let num_steps = self.plan.num_steps_of(&one.run.contestant);
         Watched { name: one.run.name(), metrics: one.folder.join("metrics.jsonl"), num_steps }
     }
 
     fn outcome(&self, one: &Running, status: ExitStatus) -> RunOutcome {
-        let mut outcome = RunOutcome { run: one.run.clone(), result: self.finished(&one.run), failure: None };
-        if outcome.result.is_none() {
-            let stopped = status.code() == Some(i32::from(INTERRUPTED)) || interrupted();
-            let log = log_tail(&one.folder.join("log.txt"), one.log_start);
-            outcome.failure = Some(match stopped {
-                true => "stopped before its end".into(),
-                false => format!("{status}, no result.json\n{log}").trim_end().to_owned(),
-            });
+        match self.finished(&one.run) {
+            Ok(Some(result)) => RunOutcome { run: one.run.clone(), result: Some(result), failure: None },
+            Ok(None) if status.code() == Some(i32::from(INTERRUPTED)) || interrupted() => {
+                RunOutcome::failed(&one.run, "stopped before its end".into())
+            }
+            Ok(None) => {
+                let log = log_tail(&one.folder.join("log.txt"), one.log_start);
+                RunOutcome::failed(&one.run, format!("{status}, no result.json\n{log}").trim_end().to_owned())
+            }
+            Err(failure) => RunOutcome::failed(&one.run, failure),
         }
-        let name = one.run.name();
-        match &outcome.failure {
-            None => ui::line(&format!("{name}: finished")),
-            Some(why) => ui::line(&format!("{name}: {why}")),
-        }
-        outcome
     }
 }
 

@@ -34,8 +34,6 @@ pub(super) struct ContestantStatistics {
     pub(super) difference: Option<Difference>,
     /// Time per token of a training step relative to the baseline's: median over rounds of the ratios.
     pub(super) relative_step_time: Option<f64>,
-    /// Tokens trained per second, mean over seeds.
-    pub(super) tokens_per_sec: f64,
     /// Largest resident memory of a run.
     pub(super) peak_bytes: u64,
     /// Loss by position in the document, mean over seeds.
@@ -46,9 +44,11 @@ pub(super) struct ContestantStatistics {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Difference {
     pub(super) mean: f64,
-    /// 95 % interval over documents; absent for fewer than two.
+    /// 95 % interval over groups of documents; absent for too few groups.
     pub(super) interval: Option<[f64; 2]>,
     pub(super) num_documents: usize,
+    /// Number of groups of documents that belong together.
+    pub(super) num_groups: usize,
     /// Number of seeds that both have.
     pub(super) num_seeds: usize,
 }
@@ -101,9 +101,6 @@ impl ContestantStatistics {
         let by_seed: Vec<f64> = results.values().map(|result| mean_of(&result.test)).collect();
         let resets: Vec<f64> =
             results.values().filter_map(|result| result.test_state_reset.as_ref().map(mean_of)).collect();
-        let timed = |name: &str| plan.timing.contestants.iter().find(|timed| timed.name == name);
-        let relative_step_time =
-            timed(name).zip(timed(&plan.baseline)).map(|(one, baseline)| one.relative_to(baseline));
         Self {
             name: name.to_owned(),
             seeds: results.keys().copied().collect(),
@@ -111,23 +108,25 @@ impl ContestantStatistics {
             bits_per_byte_by_seed: by_seed,
             bits_per_byte_state_reset: (!resets.is_empty()).then(|| mean(resets)),
             difference: None,
-            relative_step_time: relative_step_time.filter(|ratio| ratio.is_finite()),
-            tokens_per_sec: mean(results.values().map(|result| result.training.tokens_per_sec())),
+            relative_step_time: plan.relative_step_time(name),
             peak_bytes: results.values().map(|result| result.training.peak_bytes).max().unwrap_or(0),
             by_position: by_position(results),
         }
     }
 }
 
-/// Returns the bits per byte of each document with text, by the document's place and name.
-fn document_bits(evaluation: &Evaluation) -> BTreeMap<(usize, &str), f64> {
+/// A document: its place in the split, its group and its name.
+type Document<'a> = (usize, &'a str, &'a str);
+
+/// Returns the bits per byte of each document with text.
+fn document_bits(evaluation: &Evaluation) -> BTreeMap<Document<'_>, f64> {
     let scored = evaluation.documents.iter().enumerate().filter(|(_, document)| document.num_bytes > 0);
-    scored.map(|(place, document)| ((place, document.name.as_str()), document.bits_per_byte())).collect()
+    scored.map(|(place, d)| ((place, d.group.as_str(), d.name.as_str()), d.bits_per_byte())).collect()
 }
 
 /// Returns the paired difference over the seeds and documents that both have.
 fn difference(results: &BySeed<'_>, baseline: &BySeed<'_>) -> Option<Difference> {
-    let mut sums: BTreeMap<(usize, &str), (f64, usize)> = BTreeMap::new();
+    let mut sums: BTreeMap<Document<'_>, (f64, usize)> = BTreeMap::new();
     let mut num_seeds = 0;
     for (seed, result) in results {
         let Some(other) = baseline.get(seed) else { continue };
@@ -141,11 +140,16 @@ fn difference(results: &BySeed<'_>, baseline: &BySeed<'_>) -> Option<Difference>
             }
         }
     }
-    let differences: Vec<f64> = sums.values().map(|(sum, count)| sum / *count as f64).collect();
+    let mut groups: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for ((_, group, _), (sum, count)) in &sums {
+        groups.entry(group).or_default().push(sum / *count as f64);
+    }
+    let groups: Vec<Vec<f64>> = groups.into_values().collect();
     let found = Difference {
-        mean: mean(differences.iter().copied()),
-        interval: bootstrap::interval_of_mean(&differences),
-        num_documents: differences.len(),
+        mean: mean(groups.iter().flatten().copied()),
+        interval: bootstrap::interval_of_mean(&groups),
+        num_documents: sums.len(),
+        num_groups: groups.len(),
         num_seeds,
     };
     found.mean.is_finite().then_some(found)
@@ -205,8 +209,9 @@ mod tests {
         let difference = rec.difference.as_ref().unwrap();
         assert!((difference.mean + 0.3).abs() < 1e-9);
         let [low, high] = difference.interval.unwrap();
-        assert!((low + 0.5).abs() < 1e-9 && (high + 0.1).abs() < 1e-9);
-        assert_eq!((difference.num_documents, difference.num_seeds), (2, 1));
+        // Of eight documents, one to seven have the larger difference: means of 0.15 to 0.45.
+        assert!((low + 0.45).abs() < 1e-9 && (high + 0.15).abs() < 1e-9, "[{low}, {high}]");
+        assert_eq!((difference.num_documents, difference.num_groups, difference.num_seeds), (8, 8, 1));
         assert_eq!(statistics.of("slide").unwrap().difference, None);
         assert_eq!(rec.relative_step_time, Some(1.));
     }

@@ -37,7 +37,7 @@ pub(super) fn contestants(report: &Report) -> Table {
     for timed in &report.plan.timing.contestants {
         if !report.plan.request.contestants.contains(&timed.name) {
             let mut row = empty_row(&timed.name, "only timed");
-            row[6] = step_time(report.relative_step_time(&timed.name));
+            row[6] = step_time(report.plan.relative_step_time(&timed.name));
             row[7] = tokens_per_sec(report, &timed.name);
             rows.push(row);
         }
@@ -48,7 +48,7 @@ pub(super) fn contestants(report: &Report) -> Table {
 fn contestant(report: &Report, name: &str) -> Vec<String> {
     let (Some(entry), Some(result)) = (report.statistics.of(name), report.first_result(name)) else {
         let mut row = empty_row(name, "failed");
-        row[6] = step_time(report.relative_step_time(name));
+        row[6] = step_time(report.plan.relative_step_time(name));
         return row;
     };
     vec![
@@ -230,7 +230,7 @@ mod tests {
             text,
             [
                 "slide|slide, 3 layers, W 64|1.23|2.5000|–|–|1.00|8\u{202f}192|300",
-                "rec|rec, 3 layers, W 64|1.23|2.2000|−0.3000 [−0.5000, −0.1000]|2.2300|1.00|8\u{202f}192|300",
+                "rec|rec, 3 layers, W 64|1.23|2.2000|−0.3000 [−0.4500, −0.1500]|2.2300|1.00|8\u{202f}192|300",
                 "xl|failed|–|–|–|–|1.00|–|–",
                 "xl_long|only timed|–|–|–|–|1.00|8\u{202f}192|–",
             ]

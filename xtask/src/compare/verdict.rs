@@ -36,9 +36,12 @@ pub(super) fn verdict(plan: &Plan, statistics: &Statistics, outcomes: &[RunOutco
 }
 
 fn sentence(challenger: &str, baseline: &str, difference: &Difference) -> String {
-    let Difference { mean, interval, num_documents, num_seeds } = difference;
+    let Difference { mean, interval, num_documents, num_groups, num_seeds } = difference;
     let seeds = count(*num_seeds, "seed");
-    let documents = count(*num_documents, "document");
+    let documents = match num_groups == num_documents {
+        true => count(*num_documents, "document"),
+        false => format!("{} in {}", count(*num_documents, "document"), count(*num_groups, "group")),
+    };
     let size = format!("{:.4} bits/byte", mean.abs());
     match interval {
         None => {
@@ -67,8 +70,8 @@ pub(super) fn notes(outcomes: &[RunOutcome]) -> Vec<String> {
     let mut notes = vec![];
     for outcome in outcomes {
         if let Some(failure) = &outcome.failure {
-            let first = failure.lines().next().unwrap_or_default();
-            notes.push(format!("{} failed: {first}", outcome.run.name()));
+            let last = failure.lines().last().unwrap_or_default();
+            notes.push(format!("{} failed: {last}", outcome.run.name()));
         }
     }
     let results = || outcomes.iter().filter_map(|outcome| outcome.result.as_ref());
@@ -84,6 +87,9 @@ pub(super) fn notes(outcomes: &[RunOutcome]) -> Vec<String> {
     differ("libtorch", results().map(|r| r.build.libtorch_version.clone()).collect());
     differ("processor", results().map(|r| r.machine.cpu.clone()).collect());
     differ("device", results().map(|r| r.machine.device.clone()).collect());
+    if results().any(|result| result.build.commit.ends_with("-dirty")) {
+        notes.push("the program was built from files that differ from its commit".into());
+    }
     notes
 }
 
@@ -105,15 +111,25 @@ mod tests {
     #[test]
     fn sentences() {
         let say = |mean, interval, num_documents| {
-            sentence("rec", "slide", &Difference { mean, interval, num_documents, num_seeds: 3 })
+            sentence(
+                "rec",
+                "slide",
+                &Difference {
+                    mean,
+                    interval,
+                    num_documents,
+                    num_groups: num_documents.min(39),
+                    num_seeds: 3,
+                },
+            )
         };
         assert_eq!(
             say(-0.0123, Some([-0.02, -0.005]), 40),
-            "rec beats slide by 0.0123 bits/byte (95 % interval [0.0050, 0.0200], 40 documents, 3 seeds)"
+            "rec beats slide by 0.0123 bits/byte (95 % interval [0.0050, 0.0200], 40 documents in 39 groups, 3 seeds)"
         );
         assert_eq!(
             say(0.0123, Some([0.005, 0.02]), 40),
-            "rec is worse than slide by 0.0123 bits/byte (95 % interval [0.0050, 0.0200], 40 documents, 3 seeds)"
+            "rec is worse than slide by 0.0123 bits/byte (95 % interval [0.0050, 0.0200], 40 documents in 39 groups, 3 seeds)"
         );
         assert_eq!(
             say(-0.001, Some([-0.02, 0.018]), 2),
@@ -150,7 +166,7 @@ mod tests {
         assert_eq!(notes(&outcomes), ["the runs differ in commit: a, b"]);
         let outcomes = [fixture::outcome("slide", 1, &[2.]), fixture::failed("rec", 1)];
         let statistics = Statistics::new(&plan, &outcomes);
-        assert_eq!(statistics.notes, ["rec-seed1 failed: exit status: 1, no result.json"]);
+        assert_eq!(statistics.notes, ["rec-seed1 failed: error: out of <memory>"]);
         assert_eq!(statistics.verdict, "no verdict: rec has no finished run");
     }
 }

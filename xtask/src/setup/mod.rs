@@ -129,7 +129,13 @@ fn install(root: &Path) -> Result<Choice> {
                     ui::line(&format!("python3's PyTorch is left aside: {}", failure.message));
                     download::download(root)
                 }
-                None => download::download(root),
+                None => {
+                    if let Some(other) = find::python_torch().ok().flatten() {
+                        let why = check::check(&other).err().unwrap_or_default();
+                        ui::line(&format!("python3's torch at {} is left aside: {why}", other.display()));
+                    }
+                    download::download(root)
+                }
             }
         }
     }

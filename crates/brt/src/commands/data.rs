@@ -26,6 +26,9 @@ fn print(manifest: &Manifest) {
         let (tokens, bytes) = (count(entry.num_tokens), count(entry.num_bytes));
         result(format!("{:<12} {:>9} {tokens:>9} {bytes:>9}", split.to_string(), entry.num_documents));
     }
+    for copy in &manifest.near_copies {
+        result(format!("near copy  {copy:?}"));
+    }
     for skipped in &manifest.skipped {
         result(format!("skipped    {} ({})", skipped.count, skipped.reason));
     }

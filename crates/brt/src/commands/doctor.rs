@@ -2,20 +2,28 @@
 
 use anyhow::Result;
 use brt_trainer::{build_facts, machine_facts};
-use tch::{Cuda, Device};
+use tch::Cuda;
 
-use crate::output::{count, result};
+use crate::{
+    arguments::DeviceArguments,
+    output::{count, result},
+};
 
 pub(super) fn run() -> Result<()> {
-    let device = Device::cuda_if_available();
+    let device = super::start_device(DeviceArguments { device: None, threads: None })?;
     let (machine, build) = (machine_facts(device), build_facts(env!("BRT_COMMIT")));
+    let library = brt_native::loaded_library("libtorch_cpu.so").unwrap_or_default();
+    let library = library.display();
     let cuda = match Cuda::device_count() {
-        0 => "none that libtorch can use".to_string(),
+        0 => match brt_native::load_cuda() {
+            Ok(()) => "none that libtorch can use, though it has its CUDA part".to_string(),
+            Err(reason) => format!("none: {reason}"),
+        },
         n => format!("{n} (cuDNN: {})", Cuda::cudnn_is_available()),
     };
     let facts = [
         ("brt", format!("{} (commit {})", build.brt_version, build.commit)),
-        ("libtorch", format!("{} at {}", build.libtorch_version, library_path())),
+        ("libtorch", format!("{} at {library}", build.libtorch_version)),
         ("tch", build.tch_version),
         ("device", machine.device),
         ("GPUs", cuda),
@@ -38,19 +46,9 @@ pub(super) fn run() -> Result<()> {
 
 /// Returns the features of the processor that matter for matrix products.
 fn cpu_features() -> String {
-    let features = [
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
-    ];
-    let found: Vec<_> = features.iter().filter(|(_, found)| *found).map(|(name, _)| *name).collect();
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags: Vec<_> = cpu.lines().find(|line| line.starts_with("flags")).unwrap_or("").split(' ').collect();
+    let features = ["avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16"];
+    let found: Vec<_> = features.into_iter().filter(|feature| flags.contains(feature)).collect();
     format!("processor has {}", found.join(" "))
-}
-
-/// Returns the file of libtorch that this process has loaded.
-fn library_path() -> String {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let line = maps.lines().find(|line| line.contains("libtorch_cpu"));
-    line.and_then(|line| line.split_whitespace().last()).unwrap_or("an unknown place").to_string()
 }

@@ -1,18 +1,17 @@
 //! `brt eval`: losses of a run's model on the test documents.
 
-use std::sync::Arc;
-
 use anyhow::Result;
-use brt_data::{Split, TokenSet};
+use brt_data::Split;
 use brt_report::{Evaluation, StateRule};
+use brt_trainer::HeldOut;
 
 use crate::{arguments::EvalArguments, output::result};
 
 pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     let device = super::start_device(arguments.device)?;
     let (model, config) = super::load_model(&arguments.run, device)?;
-    let set = Arc::new(TokenSet::open(&arguments.data, Split::Test)?);
-    let evaluate = |rule| brt_trainer::evaluate(&model, &set, Split::Test, &config, rule);
+    let held_out = HeldOut::open(&arguments.data, Split::Test)?;
+    let evaluate = |rule| brt_trainer::evaluate(&model, &held_out, &config, rule);
     let carried = evaluate(StateRule::Carried)?;
     print(&carried);
     if config.model.recurrence.is_some() {
@@ -24,7 +23,7 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
 }
 
 fn print(evaluation: &Evaluation) {
-    for document in &evaluation.documents {
+    for document in evaluation.documents.iter().filter(|document| document.num_bytes > 0) {
         result(format!(
             "{:.4}  {:>9} bytes  {}",
             document.bits_per_byte(),

@@ -10,11 +10,12 @@ use tch::Tensor;
 use crate::arguments::GenerateArguments;
 
 pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
+    let config = SampleConfig { temperature: arguments.temperature, top_k: arguments.top_k };
+    config.validate()?;
     let device = super::start_device(arguments.device)?;
     let (model, _) = super::load_model(&arguments.run, device)?;
     let prompt = read_prompt(&arguments.prompt)?;
     let tokens: Vec<i64> = ByteTokenizer.encode(&prompt).into_iter().map(i64::from).collect();
-    let config = SampleConfig { temperature: arguments.temperature, top_k: arguments.top_k };
 
     tch::manual_seed(arguments.seed as i64);
     let mut out = std::io::stdout().lock();

@@ -1,0 +1,66 @@
+//! Learns one sentence by heart and prints the loss: a whole training in your own program.
+#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
+
+use std::sync::Arc;
+
+use brt_data::{Document, TargetRule, TokenSet};
+use brt_lm::{Carry, CellLayout, Gate, LogitDivisor, ModelConfig, QkNorm, RecurrenceConfig, Temperature};
+use brt_trainer::{
+    AdafactorConfig, DataConfig, EvaluationConfig, RunConfig, Schedule, ScheduleConfig, TrainConfig, Trainer,
+};
+use tch::Device;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let text = "The recurrent state carries what the window has lost. ".repeat(3);
+    let document = Document { name: "sentence".into(), group: "sentence".into(), text: text.into_bytes() };
+    let set = Arc::new(TokenSet::from_documents(&[document])?);
+    let mut trainer = Trainer::new(config(), set, 1, Device::Cpu)?;
+    for _ in 0..200 {
+        let report = trainer.step()?;
+        if report.step % 25 == 0 {
+            println!(
+                "step {:3}: {:.3} nats per token",
+                report.step,
+                report.loss_nats / report.num_scored as f64
+            );
+        }
+    }
+    Ok(())
+}
+
+fn config() -> RunConfig {
+    let recurrence =
+        RecurrenceConfig { layers: vec![-1], gate: Gate::Fixed, layout: CellLayout::Skip, num_states: 8 };
+    RunConfig {
+        model: ModelConfig {
+            vocab_size: 260,
+            model_dim: 32,
+            num_layers: 2,
+            num_heads: 2,
+            head_dim: 16,
+            ffn_dim: 64,
+            window_len: 16,
+            carry: Carry::Differentiable,
+            qk_norm: QkNorm::Unit,
+            temperature: Temperature::Raw,
+            logit_divisor: LogitDivisor::SqrtVocabSize,
+            dropout: 0.,
+            attention_dropout: 0.,
+            recurrence: Some(recurrence),
+        },
+        data: DataConfig {
+            batch: 1,
+            segment_len: 64,
+            target_rule: TargetRule::AcrossSegments,
+            max_document_len: None,
+        },
+        optimizer: AdafactorConfig::PAPER,
+        schedule: ScheduleConfig {
+            schedule: Schedule::Rsqrt { max_lr: None },
+            num_warmup_steps: 20,
+            multiplier: 0.3,
+        },
+        train: TrainConfig { num_steps: 200, log_every: 25, checkpoint_every: 200, validate_every: 0 },
+        evaluation: EvaluationConfig { batch: 1, max_document_len: None },
+    }
+}

@@ -1,0 +1,90 @@
+//! The folder of a run.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use brt_report::{MetricsLine, write_atomic};
+
+use crate::{Resume, RunConfig, TrainError};
+
+/// Makes the folder of a run, or checks that it holds this run, and takes its lock, which is free again when the file is
+/// closed.
+pub(crate) fn enter(out: &Path, config: &RunConfig, resume: Resume) -> Result<File, TrainError> {
+    let (path, text) = (out.join("config.toml"), config.to_toml());
+    if path.exists() {
+        if resume == Resume::Never {
+            return Err(TrainError::NotEmpty { path: out.into() });
+        }
+        let old = fs::read_to_string(&path).map_err(TrainError::io(&path, "read"))?;
+        if let Some(difference) = first_difference(&old, &text) {
+            return Err(TrainError::OtherRun { path, difference });
+        }
+        return lock(out);
+    }
+    fs::create_dir_all(out).map_err(TrainError::io(out, "make the folder"))?;
+    let lock = lock(out)?;
+    write_atomic(&path, text.as_bytes())?;
+    Ok(lock)
+}
+
+/// Takes the lock of a run's folder: two processes in one folder would spoil each other's files.
+fn lock(out: &Path) -> Result<File, TrainError> {
+    let path = out.join("run.lock");
+    let file = File::create(&path).map_err(TrainError::io(&path, "write"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TrainError::Locked { path }),
+        Err(TryLockError::Error(error)) => Err(TrainError::io(&path, "lock")(error)),
+    }
+}
+
+/// Appends a line to `metrics.jsonl`.
+pub(crate) fn append(out: &Path, line: &MetricsLine) -> Result<(), TrainError> {
+    let path = metrics(out);
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    file.and_then(|mut file| file.write_all(json(line).as_bytes())).map_err(TrainError::io(&path, "write"))
+}
+
+/// Cuts `metrics.jsonl` after a step and returns its lines; what a crash left half-written goes as well.
+pub(crate) fn rewind(out: &Path, num_steps: u64) -> Result<Vec<MetricsLine>, TrainError> {
+    let path = metrics(out);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        text => text.map_err(TrainError::io(&path, "read"))?,
+    };
+    let mut curve: Vec<MetricsLine> = vec![];
+    for line in text.lines() {
+        // Lines are appended: only the last can be cut short, and what follows the checkpoint is made again.
+        match serde_json::from_str::<MetricsLine>(line) {
+            Ok(line) if line.step <= num_steps => curve.push(line),
+            _ => break,
+        }
+    }
+    write_atomic(&path, curve.iter().map(json).collect::<String>().as_bytes())?;
+    Ok(curve)
+}
+
+fn metrics(out: &Path) -> PathBuf {
+    out.join("metrics.jsonl")
+}
+
+fn json(line: &MetricsLine) -> String {
+    serde_json::to_string(line).expect("a line of metrics is JSON") + "\n"
+}
+
+fn first_difference(old: &str, new: &str) -> Option<String> {
+    let (mut old, mut new) = (old.lines(), new.lines());
+    loop {
+        match (old.next(), new.next()) {
+            (None, None) => return None,
+            (a, b) if a == b => (),
+            (a, b) => {
+                let [a, b] = [a, b].map(|line| line.unwrap_or("nothing"));
+                return Some(format!("it has `{a}`, this run has `{b}`"));
+            }
+        }
+    }
+}

@@ -192,12 +192,12 @@ fn damaged_tokens_are_errors() {
 #[test]
 fn damaged_manifests_are_errors() {
     let cases = [
-        ("\"format\": 1", "\"format\": 2", "manifest format 1, got 2; prepare the corpus again"),
+        ("\"format\": 1", "\"format\": 2", "manifest format 1, got 2; delete its folder and prepare the corpus again"),
         ("{", "[", "a corpus manifest"),
         (
             "\"first_token\": 5",
             "\"first_token\": 4",
-            "documents that follow one another, got a gap or an empty one at `train/b.txt`; prepare the corpus again",
+            "documents that follow one another, got a gap or an empty one at `train/b.txt`; delete its folder and prepare the corpus again",
         ),
     ];
     for (from, to, expected) in cases {

@@ -47,7 +47,7 @@ pub(super) fn legend(report: &Report) -> String {
     let baseline = &report.plan.baseline;
     format!(
         "bits/byte: mean over the test documents (and seeds, ± standard deviation), lower is better. Difference: paired \
-         by document, below 0 is better than {baseline}; the interval is a bootstrap over documents and does not cover \
+         by document, below 0 is better than {baseline}; the interval is a bootstrap over groups of documents and does not cover \
          the spread over seeds. Step time and tokens/s: training steps taken in turn in \
          one process, medians; step time is per token."
     )

@@ -192,7 +192,11 @@ fn damaged_tokens_are_errors() {
 #[test]
 fn damaged_manifests_are_errors() {
     let cases = [
-        ("\"format\": 1", "\"format\": 2", "manifest format 1, got 2; delete its folder and prepare the corpus again"),
+        (
+            "\"format\": 1",
+            "\"format\": 2",
+            "manifest format 1, got 2; delete its folder and prepare the corpus again",
+        ),
         ("{", "[", "a corpus manifest"),
         (
             "\"first_token\": 5",

@@ -1,4 +1,5 @@
 //! Small models of every kind, with parameters that are not at their special initial values.
+#![allow(dead_code, reason = "not every test program uses all of it")]
 
 use brt_lm::{
     Carry, CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, QkNorm, RecurrenceConfig, Temperature,

@@ -72,7 +72,13 @@ impl Display {
 
     fn show(&mut self, progress: &Progress) {
         match progress {
-            Progress::Resumed(step) => self.note(format!("going on from step {step}")),
+            Progress::Resumed(step) => {
+                self.note(format!("going on from step {step}"));
+                if let Some(bar) = &self.bar {
+                    bar.set_position(*step);
+                    bar.reset_eta();
+                }
+            }
             Progress::Step(report) => {
                 if let Some(bar) = &self.bar {
                     bar.set_position(report.step);
@@ -96,8 +102,15 @@ impl Display {
                 }
             }
             Progress::Saved(_) => (),
-            Progress::Testing(StateRule::Carried) => self.note("scoring the test documents".into()),
-            Progress::Testing(StateRule::Reset) => self.note("scoring them with the state reset".into()),
+            Progress::Testing(rule) => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish();
+                }
+                self.note(match rule {
+                    StateRule::Carried => "scoring the test documents".into(),
+                    StateRule::Reset => "scoring them with the state reset".into(),
+                });
+            }
         }
     }
 

@@ -1,0 +1,90 @@
+//! What a user can get wrong with a run: each is one sentence, and nothing is lost.
+
+mod common;
+
+use std::fs;
+
+use brt_trainer::{Override, Resume, Run, RunConfig, RunOptions};
+use common::Place;
+
+/// Two processes in one folder would spoil each other's files.
+#[test]
+fn a_folder_is_locked_while_a_run_lives() {
+    let place = Place::new();
+    let first = Run::new(place.config(&[]), place.options("run")).unwrap();
+    let error = Run::new(place.config(&[]), place.options("run")).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "run.lock: expected to be alone in this folder, got another process that trains in it"
+        )
+    );
+    drop(first);
+    Run::new(place.config(&[]), place.options("run")).unwrap();
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_offered() {
+    let place = Place::new();
+    place.run("run", Some(6)).unwrap();
+    let last = place.path("run/checkpoints/step-6");
+    let file = last.join("optimizer.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let error = place.run("run", None).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}: expected SHA-256 ", file.display())), "{error}");
+    let advice =
+        format!("the checkpoint is damaged; remove the folder {} to go on from step 4", last.display());
+    assert!(error.ends_with(&advice), "{error}");
+    fs::remove_dir_all(last).unwrap();
+    assert_eq!(place.finish("run").training.num_steps, 9);
+}
+
+#[test]
+fn another_run_in_the_folder_is_refused() {
+    let place = Place::new();
+    place.run("run", Some(2)).unwrap();
+    let other = place.config(&[("model.window_len", "32")]);
+    let error = Run::new(other, place.options("run")).unwrap_err().to_string();
+    let expected = "expected the configuration of this run, got another; \
+                    it has `window_len = 16`, this run has `window_len = 32`; choose another output folder";
+    assert!(error.ends_with(expected), "{error}");
+    let options = RunOptions { resume: Resume::Never, ..place.options("run") };
+    let error = Run::new(place.config(&[]), options).unwrap_err().to_string();
+    assert!(error.ends_with("add --resume or choose another output folder"), "{error}");
+}
+
+#[test]
+fn wrong_configurations_are_told() {
+    let place = Place::new();
+    let error = |key: &str, value: &str| {
+        let change = Override { key: key.into(), value: value.into() };
+        RunConfig::load(&place.path("tiny.toml"), &[change]).unwrap_err().to_string()
+    };
+    let path = place.path("tiny.toml").display().to_string();
+    let unknown = error("model.windw_len", "3");
+    assert!(unknown.starts_with(&format!("{path}: unknown field `windw_len`")), "{unknown}");
+    assert!(unknown.ends_with("did you mean `window_len`?"), "{unknown}");
+    let expected = "model.window_len: expected a divisor of the segment length 64, got 24";
+    assert_eq!(error("model.window_len", "24"), format!("{path}: {expected}"));
+    assert_eq!(error("train.log_every", "0"), format!("{path}: train.log_every: expected at least 1, got 0"));
+    let numbers = [
+        ("evaluation.batch", "0", "evaluation.batch: expected at least 1, got 0"),
+        ("optimizer.momentum", "1.5", "optimizer.momentum: expected a number in 0.0 .. 1.0, got 1.5"),
+        ("schedule.multiplier", "-1.0", "schedule.multiplier: expected a number above 0, got -1"),
+        ("model.window_len", "10000000", "model.window_len: expected at most 1000000, got 10000000"),
+        (
+            "schedule.num_warmup_steps",
+            "9",
+            "schedule.num_warmup_steps: expected less than the 9 steps of the run",
+        ),
+    ];
+    for (key, value, expected) in numbers {
+        let got = error(key, value);
+        assert!(got.starts_with(&format!("{path}: {expected}")), "{got}");
+    }
+    let small = place.config(&[("model.vocab_size", "100")]);
+    let error = Run::new(small, place.options("run")).unwrap_err().to_string();
+    assert_eq!(error, "model.vocab_size: expected at least the 260 rows that the corpus needs, got 100");
+    assert!(!place.path("run").exists(), "a mistake leaves no folder behind");
+}

@@ -3,6 +3,8 @@
 //! A parameter's values depend on its name and shape, not on the order in which a model is built: two models that
 //! share a layer start it from the same numbers.
 
+use std::sync::{Mutex, PoisonError};
+
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
@@ -33,14 +35,13 @@ impl Init {
     pub(crate) fn draw(self, seed: u64, name: &str, shape: &[i64], device: Device) -> Tensor {
         // Drawn on the CPU, so that every device starts from the same numbers.
         let options = (Kind::Float, Device::Cpu);
-        tch::manual_seed(name_seed(seed, name));
-        let values = match self {
+        let values = seeded(seed, name, || match self {
             Self::Ones => Tensor::ones(shape, options),
             Self::Normal { std } => Tensor::randn(shape, options) * std,
             Self::VarianceScaling { scale, fan_in } => {
                 truncated_normal(shape) * ((scale / fan_in as f64).sqrt() / TRUNCATED_STD)
             }
-        };
+        });
         values.to_device(device)
     }
 }
@@ -54,8 +55,19 @@ fn truncated_normal(shape: &[i64]) -> Tensor {
     normal.clamp(-2., 2.).to_kind(Kind::Float)
 }
 
+/// Runs `draw` with libtorch's generator at the start of one named stream of a run's random numbers.
+///
+/// libtorch has one generator for the whole process: threads that draw by this function take turns, so what they get
+/// depends on seed and name alone.
+pub fn seeded<T>(seed: u64, name: &str, draw: impl FnOnce() -> T) -> T {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    let _turn = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::manual_seed(name_seed(seed, name));
+    draw()
+}
+
 /// Returns the seed of one named stream of random numbers within a run.
-pub fn name_seed(seed: u64, name: &str) -> i64 {
+fn name_seed(seed: u64, name: &str) -> i64 {
     let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize();
     i64::from_le_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
 }
@@ -80,10 +92,22 @@ mod tests {
     fn values_depend_on_seed_and_name_alone() {
         let normal = Init::Normal { std: 0.1 };
         let first = draw(normal, "layers.0.gate_bias");
-        tch::manual_seed(99);
+        let _ = seeded(99, "another stream", || Tensor::rand([7], (Kind::Float, Device::Cpu)));
         assert_eq!(first, draw(normal, "layers.0.gate_bias"));
         assert_ne!(first, draw(normal, "layers.1.gate_bias"));
         assert_ne!(first, normal.draw(2, "layers.0.gate_bias", &[400, 300], Device::Cpu));
         assert!((first.std(true).double_value(&[]) - 0.1).abs() < 1e-3);
+    }
+
+    #[test]
+    fn threads_do_not_disturb_each_other() {
+        let normal = Init::Normal { std: 0.1 };
+        let alone = draw(normal, "thread 0");
+        let threads: Vec<_> =
+            (0..8).map(|i| std::thread::spawn(move || (i, draw(normal, &format!("thread {i}"))))).collect();
+        for thread in threads {
+            let (i, values) = thread.join().unwrap();
+            assert_eq!(i == 0, values == alone, "thread {i}");
+        }
     }
 }

@@ -25,7 +25,7 @@ pub struct CompletionRequest {
     pub top_k: Option<i64>,
     /// Seed of the draws.
     #[serde(default)]
-    pub seed: i64,
+    pub seed: u64,
     /// Name under which the state is kept.
     #[serde(default)]
     pub session: Option<String>,

@@ -4,6 +4,7 @@ use std::{collections::HashMap, thread};
 
 use brt_data::ByteTokenizer;
 use brt_lm::{Decoder, LanguageModel, sample};
+use brt_ops::init::seeded;
 use tch::Tensor;
 use tokio::sync::{mpsc, oneshot};
 
@@ -64,17 +65,19 @@ fn complete<'a>(
     let mut session = known
         .unwrap_or_else(|| Session { decoder: Decoder::new(model, model.initial_state(1)), num_tokens: 0 });
     let config = request.sample();
-    tch::manual_seed(request.seed);
 
     let prompt: Vec<i64> =
         ByteTokenizer.encode(request.prompt.as_bytes()).into_iter().map(i64::from).collect();
     let mut logits = session.decoder.feed(&prompt);
-    let mut drawn = vec![];
-    for _ in 0..request.max_tokens {
-        let token = sample(&logits, &config);
-        drawn.push(token as u16);
-        logits = session.decoder.step(&Tensor::from_slice(&[token])).squeeze_dim(0);
-    }
+    let drawn = seeded(request.seed, "completion", || {
+        let mut drawn = vec![];
+        for _ in 0..request.max_tokens {
+            let token = sample(&logits, &config);
+            drawn.push(token as u16);
+            logits = session.decoder.step(&Tensor::from_slice(&[token])).squeeze_dim(0);
+        }
+        drawn
+    });
     session.num_tokens += prompt.len() + drawn.len();
     let text = String::from_utf8_lossy(&ByteTokenizer.decode(&drawn)).into_owned();
     let response = CompletionResponse { text, num_tokens: session.num_tokens };

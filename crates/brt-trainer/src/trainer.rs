@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use brt_data::{SegmentBatch, StreamCursor, TokenSet, TrainStream};
 use brt_lm::{LanguageModel, Mode, ModelState};
-use brt_ops::{init::name_seed, loss};
+use brt_ops::{init::seeded, loss};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Adafactor, RunConfig, TrainError};
@@ -60,13 +60,14 @@ impl Trainer {
     /// [`TrainError::NotFinite`]; the parameters are then as before the step.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         let step = self.num_steps();
-        // Dropout depends on the seed and the step alone: a resumed run draws what the uninterrupted one would.
-        tch::manual_seed(name_seed(self.seed, &format!("step {step}")));
         let batch = self.stream.next_batch();
         let tensors = BatchTensors::new(&batch, self.device);
 
         let before = self.model.reset_rows(&self.state, &tensors.start_of_sequence);
-        let (logits, after) = self.model.forward(&tensors.tokens, &before, Mode::Train);
+        // Dropout depends on the seed and the step alone: a resumed run draws what the uninterrupted one would.
+        let (logits, after) = seeded(self.seed, &format!("step {step}"), || {
+            self.model.forward(&tensors.tokens, &before, Mode::Train)
+        });
         let loss_nats = loss::cross_entropy(&logits, &tensors.targets, &tensors.mask).sum(Kind::Float);
         let mean = &loss_nats / batch.num_scored.max(1) as f64;
         brt_native::drop_gradients(self.model.params().named().iter().map(|(_, p)| p));

@@ -4,6 +4,7 @@
 use brt_lm::{
     Carry, CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, QkNorm, RecurrenceConfig, Temperature,
 };
+use brt_ops::init::seeded;
 use tch::{Device, Kind, Tensor};
 
 /// Every gate and layout, and the baselines.
@@ -45,17 +46,16 @@ pub(crate) fn config(variant: Option<(Gate, CellLayout)>, window_len: i64, num_s
 /// Builds the model and moves every parameter off its special value (gains and temperatures of one).
 pub(crate) fn build(config: ModelConfig) -> LanguageModel {
     let model = LanguageModel::new(config, 7, Device::Cpu).expect("a valid configuration");
-    tch::manual_seed(3);
-    for (_, parameter) in model.params().named() {
-        let _ = parameter.detach().g_add_(&(parameter.randn_like() * 0.3));
+    for (name, parameter) in model.params().named() {
+        let shift = seeded(3, &name, || parameter.detach().randn_like() * 0.3);
+        let _ = parameter.detach().g_add_(&shift);
     }
     model
 }
 
 /// Random tokens `[batch, len]`.
-pub(crate) fn tokens(batch: i64, len: i64, seed: i64) -> Tensor {
-    tch::manual_seed(seed);
-    Tensor::randint(23, [batch, len], (Kind::Int64, Device::Cpu))
+pub(crate) fn tokens(batch: i64, len: i64, seed: u64) -> Tensor {
+    seeded(seed, "tokens", || Tensor::randint(23, [batch, len], (Kind::Int64, Device::Cpu)))
 }
 
 /// Largest absolute difference.

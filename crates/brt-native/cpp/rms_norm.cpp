@@ -1,8 +1,8 @@
 // RMS norm over the last axis, y = x / sqrt(mean(x^2) + eps) * weight, as one autograd node.
 //
-// libtorch's own rms_norm is composed of some eight kernels, each of which reads or writes the whole tensor; its
-// backward pass takes four times as long as this one. Contiguous float32 on the CPU runs the loops below; anything
-// else (another device or kind) is composed of tensor operations. The loops have no second derivative, and say so.
+// Composed of tensor operations, each of which reads or writes the whole tensor, it takes several times as long, forward
+// and backward (example `norm` prints both). Contiguous float32 on the CPU runs the loops below; anything else (another
+// device or kind) is composed of tensor operations. The loops have no second derivative, and say so.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>

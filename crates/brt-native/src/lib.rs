@@ -3,7 +3,7 @@
 //! The only crate of the workspace with C++, and but for two options of the allocator in `brt` the only one with `unsafe`. It holds what the other crates use today and grows
 //! with them:
 //!
-//! * [`rms_norm`]: one autograd node where libtorch composes eight kernels,
+//! * [`rms_norm`]: one autograd node instead of a chain of tensor operations,
 //! * [`drop_gradients`]: forgets gradients without writing zeros,
 //! * [`load_cuda`], [`loaded_library`]: one binary for CPU and CUDA,
 //! * [`build_info`], [`torch_version`], [`cpu_capability`]: what `brt doctor` prints.

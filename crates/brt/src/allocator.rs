@@ -3,7 +3,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Tells mimalloc to keep freed memory and to use large pages: 5 to 10 % of a training step.
+/// Tells mimalloc to keep freed memory and to use large pages, so that a step finds the pages of the step before.
 pub(crate) fn keep_pages() {
     const PURGE_DELAY: i32 = 15;
     const ALLOW_LARGE_OS_PAGES: i32 = 6;

@@ -1,10 +1,7 @@
 //! Forward and backward pass of whole models at the sizes of the laptop comparison, and decoding; one thread.
 #![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
-use brt_lm::{
-    Carry, CellLayout, Decoder, Gate, LanguageModel, LogitDivisor, Mode, ModelConfig, QkNorm,
-    RecurrenceConfig, Temperature,
-};
+use brt_lm::{CellLayout, Decoder, Gate, LanguageModel, Mode, ModelConfig, RecurrenceConfig};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 
@@ -17,20 +14,16 @@ fn config(num_layers: i64, recurrence: Option<RecurrenceConfig>) -> ModelConfig 
         head_dim: 32,
         ffn_dim: 512,
         window_len: 32,
-        carry: Carry::Differentiable,
-        qk_norm: QkNorm::Unit,
-        temperature: Temperature::Raw,
-        logit_divisor: LogitDivisor::SqrtVocabSize,
         dropout: 0.,
         attention_dropout: 0.,
         recurrence,
+        ..ModelConfig::paper()
     }
 }
 
 fn models(criterion: &mut Criterion) {
     tch::set_num_threads(1);
-    let recurrence =
-        RecurrenceConfig { layers: vec![-2], gate: Gate::Fixed, layout: CellLayout::Skip, num_states: 32 };
+    let recurrence = RecurrenceConfig::new(vec![-2], Gate::Fixed, CellLayout::Skip, 32);
     let contestants =
         [("slide, 5 layers", config(5, None)), ("rec:fixed:skip, 4 layers", config(4, Some(recurrence)))];
     let tokens = Tensor::randint(256, [16, 256], (Kind::Int64, Device::Cpu));

@@ -2,7 +2,10 @@
 #![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use brt_cell::{CellConfig, CellLayout, Gate, RecurrentCell};
-use brt_ops::{Params, QkNorm, RmsNorm, Temperature, WindowTables, Windows, attention};
+use brt_ops::{
+    Params, PositionBias, PositionConfig, QkNorm, RmsNorm, Temperature, WindowShape, WindowTables, Windows,
+    attention,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 
@@ -37,9 +40,13 @@ fn operations(criterion: &mut Criterion) {
     let keys = input(&[NUM_BLOCKS, BATCH, NUM_HEADS, 2 * WINDOW_LEN, HEAD_DIM]);
     let values = input(&[NUM_BLOCKS, BATCH, NUM_HEADS, 2 * WINDOW_LEN, HEAD_DIM]);
     let bias = input(&[NUM_HEADS, WINDOW_LEN, 2 * WINDOW_LEN]);
-    let tables = WindowTables::block(WINDOW_LEN, Device::Cpu);
+    let tables =
+        WindowTables::new(WindowShape::block(WINDOW_LEN), &PositionConfig::PAPER, HEAD_DIM, Device::Cpu);
+    let t5 = PositionBias::new(&(params.root() / "position_bias"), &PositionConfig::PAPER, NUM_HEADS)
+        .expect("T5 has a bias");
+    forward_backward(criterion, "T5 bias of a window", || tables.bias(&t5));
     forward_backward(criterion, "windowed attention", || {
-        attention(&queries, &keys, &values, Some(&tables.mask_bias(&bias)), None)
+        attention(&queries, &keys, &values, Some(&tables.mask_bias(Some(&bias))), None)
     });
 }
 

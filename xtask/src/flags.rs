@@ -34,6 +34,11 @@ xflags::xflags! {
             /// Number of runs at a time. Default: as many as there are processors.
             optional --jobs jobs: usize
         }
+        /// Compare with the numbers of the paper's official code, file by file.
+        cmd golden {
+            /// Folder of golden files. Default: crates/brt-golden/golden.
+            optional --dir dir: PathBuf
+        }
         /// Check everything: format, lints, docs, a one-minute comparison, doctests, tests.
         cmd test {}
         /// `test`, and the licences and sources of all dependencies where cargo-deny is installed.

@@ -1,4 +1,4 @@
-//! Automation of this repository: `cargo xtask setup | compare | test | ci`.
+//! Automation of this repository: `cargo xtask setup | compare | golden | test | ci`.
 //!
 //! It starts processes, reads the records that they leave (`brt-report`) and writes reports. It never links libtorch
 //! and never interprets a run's configuration.
@@ -7,6 +7,7 @@ mod ci;
 mod compare;
 mod failure;
 mod flags;
+mod golden;
 mod setup;
 mod test;
 mod tools;
@@ -32,6 +33,7 @@ fn run() -> Result {
     match flags::Xtask::from_env_or_exit().subcommand {
         XtaskCmd::Setup(flags) => setup::run(&root, flags.force),
         XtaskCmd::Compare(flags) => compare::run(&root, &flags),
+        XtaskCmd::Golden(flags) => golden::run(&root, &flags),
         XtaskCmd::Test(_) => test::run(&root, &[]),
         XtaskCmd::Ci(_) => ci::run(&root),
     }

@@ -1,11 +1,14 @@
 //! Gates of the recurrent cell: how the next state mixes the old one with its update.
 
-use brt_ops::{Scope, expect_shape, init::Init};
+use brt_ops::{Linear, Scope, expect_shape, init::Init};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Gate biases start small but not at zero: Adafactor scales a parameter's update by the parameter's own size.
 const GATE_BIAS_INIT: Init = Init::Normal { std: 0.1 };
+
+/// Variance of a gate's weights times its fan-in: gates start close to their biases.
+const GATE_WEIGHT_SCALE: f64 = 0.1;
 
 /// Kind of gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +18,8 @@ pub enum Gate {
     Fixed,
     /// Forget and input gates that read the activation before the last matrix.
     Lstm,
+    /// One gate that reads that activation; no model of the paper has it.
+    Full,
 }
 
 /// Fixed gate: mixes the old state with its update by a learned weight that ignores the input.
@@ -44,24 +49,15 @@ impl FixedGate {
 /// LSTM gate: forget and input gates, computed from the activation that the update was projected from.
 #[derive(Debug)]
 pub struct LstmGate {
-    forget_weight: Tensor, // [E, in]
-    forget_bias: Tensor,   // [E]
-    input_weight: Tensor,  // [E, in]
-    input_bias: Tensor,    // [E]
+    forget: Linear, // [E, in]
+    input: Linear,  // [E, in]
 }
 
 impl LstmGate {
     /// Returns a gate over `model_dim` features that reads `in_dim` features; it starts close to remembering.
     pub fn new(p: &Scope, in_dim: i64, model_dim: i64) -> Self {
-        let kernel = Init::VarianceScaling { scale: 0.1, fan_in: in_dim };
-        let weight = |name: &str| (p / name).param("weight", &[model_dim, in_dim], kernel);
-        let bias = |name: &str| (p / name).param("bias", &[model_dim], GATE_BIAS_INIT);
-        Self {
-            forget_weight: weight("forget"),
-            forget_bias: bias("forget"),
-            input_weight: weight("input"),
-            input_bias: bias("input"),
-        }
+        let linear = |name: &str| gate_linear(&(p / name), in_dim, model_dim);
+        Self { forget: linear("forget"), input: linear("input") }
     }
 
     /// Returns the next state, `f ⊙ state + i ⊙ update` with `f = σ(Wf h + bf + 1)`, `i = σ(Wi h + bi − 1)`.
@@ -71,17 +67,47 @@ impl LstmGate {
     #[track_caller]
     pub fn forward(&self, state: &Tensor, update: &Tensor, hidden: &Tensor) -> Tensor {
         expect_shape("update", update, &state.size());
-        let f = (hidden.linear(&self.forget_weight, Some(&self.forget_bias)) + 1.).sigmoid(); // [B, S, E]
-        let i = (hidden.linear(&self.input_weight, Some(&self.input_bias)) - 1.).sigmoid(); // [B, S, E]
+        let f = (self.forget.forward(hidden) + 1.).sigmoid(); // [B, S, E]
+        let i = (self.input.forward(hidden) - 1.).sigmoid(); // [B, S, E]
         f * state + i * update
     }
 }
 
-/// A gate of either kind.
+/// Full gate: mixes the old state with its update by a weight computed from the activation that the update was projected
+/// from. In the official code, in no model of the paper.
+#[derive(Debug)]
+pub struct FullGate {
+    gate: Linear, // [E, in]
+}
+
+impl FullGate {
+    /// Returns a gate over `model_dim` features that reads `in_dim` features; it starts close to remembering.
+    pub fn new(p: &Scope, in_dim: i64, model_dim: i64) -> Self {
+        Self { gate: gate_linear(&(p / "full"), in_dim, model_dim) }
+    }
+
+    /// Returns the next state, `g ⊙ state + (1 − g) ⊙ update` with `g = σ(W h + b + 1)`.
+    ///
+    /// # Shapes
+    /// `state`, `update` and the result: `[B, S, E]`; `hidden`: `[B, S, in]`.
+    #[track_caller]
+    pub fn forward(&self, state: &Tensor, update: &Tensor, hidden: &Tensor) -> Tensor {
+        expect_shape("update", update, &state.size());
+        let g = (self.gate.forward(hidden) + 1.).sigmoid(); // [B, S, E]
+        update.lerp_tensor(state, &g)
+    }
+}
+
+fn gate_linear(p: &Scope, in_dim: i64, model_dim: i64) -> Linear {
+    Linear::with_bias(p, in_dim, model_dim, GATE_WEIGHT_SCALE, GATE_BIAS_INIT)
+}
+
+/// A gate of any kind.
 #[derive(Debug)]
 pub(crate) enum GateLayer {
     Fixed(FixedGate),
     Lstm(LstmGate),
+    Full(FullGate),
 }
 
 impl GateLayer {
@@ -89,6 +115,7 @@ impl GateLayer {
         match gate {
             Gate::Fixed => Self::Fixed(FixedGate::new(p, model_dim)),
             Gate::Lstm => Self::Lstm(LstmGate::new(p, in_dim, model_dim)),
+            Gate::Full => Self::Full(FullGate::new(p, in_dim, model_dim)),
         }
     }
 
@@ -97,6 +124,7 @@ impl GateLayer {
         match self {
             Self::Fixed(gate) => gate.forward(state, update),
             Self::Lstm(gate) => gate.forward(state, update, hidden),
+            Self::Full(gate) => gate.forward(state, update, hidden),
         }
     }
 }

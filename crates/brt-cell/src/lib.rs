@@ -13,5 +13,5 @@ mod gate;
 mod update;
 
 pub use cell::{CellConfig, RecurrentCell, Scan};
-pub use gate::{FixedGate, Gate, LstmGate};
-pub use update::CellLayout;
+pub use gate::{FixedGate, FullGate, Gate, LstmGate};
+pub use update::{CellLayout, Update};

@@ -18,51 +18,56 @@ pub enum CellLayout {
     Skip,
 }
 
-/// State update of one layout.
+/// From what the states read to the next state.
 #[derive(Debug)]
-pub(crate) enum Update {
+pub struct Update(Layers);
+
+/// What each layout is made of.
+#[derive(Debug)]
+enum Layers {
     Dual { out: Linear, out_gate: GateLayer, ffn_norm: RmsNorm, ffn: Mlp, ffn_gate: GateLayer },
     Single { ffn: Mlp, ffn_gate: GateLayer },
     Skip { out: Linear, out_gate: GateLayer },
 }
 
 impl Update {
-    pub(crate) fn new(p: &Scope, config: &CellConfig) -> Self {
+    /// Returns an update with drawn weights.
+    pub fn new(p: &Scope, config: &CellConfig) -> Self {
         let CellConfig { model_dim, ffn_dim, gate, .. } = *config;
         let read_dim = 2 * config.num_heads * config.head_dim;
         let out = || Linear::new(&(p / "attention_out"), read_dim, model_dim);
         let out_gate = || GateLayer::new(&(p / "attention_gate"), gate, read_dim, model_dim);
         let ffn = |in_dim| Mlp::new(&(p / "ffn"), in_dim, ffn_dim, model_dim);
         let ffn_gate = || GateLayer::new(&(p / "ffn_gate"), gate, ffn_dim, model_dim);
-        match config.layout {
-            CellLayout::Dual => Self::Dual {
+        Self(match config.layout {
+            CellLayout::Dual => Layers::Dual {
                 out: out(),
                 out_gate: out_gate(),
                 ffn_norm: RmsNorm::new(&(p / "ffn_norm"), model_dim),
                 ffn: ffn(model_dim),
                 ffn_gate: ffn_gate(),
             },
-            CellLayout::Single => Self::Single { ffn: ffn(read_dim), ffn_gate: ffn_gate() },
-            CellLayout::Skip => Self::Skip { out: out(), out_gate: out_gate() },
-        }
+            CellLayout::Single => Layers::Single { ffn: ffn(read_dim), ffn_gate: ffn_gate() },
+            CellLayout::Skip => Layers::Skip { out: out(), out_gate: out_gate() },
+        })
     }
 
     /// Returns the next state from the old one and what it read.
     ///
     /// # Shapes
     /// `state` and the result: `[B, S, E]`; `read`: `[B, S, 2HD]`.
-    pub(crate) fn forward(&self, state: &Tensor, read: &Tensor) -> Tensor {
-        match self {
-            Self::Dual { out, out_gate, ffn_norm, ffn, ffn_gate } => {
+    pub fn forward(&self, state: &Tensor, read: &Tensor) -> Tensor {
+        match &self.0 {
+            Layers::Dual { out, out_gate, ffn_norm, ffn, ffn_gate } => {
                 let s1 = out_gate.forward(state, &out.forward(read), read); // [B, S, E]
                 let (hidden, z) = ffn.forward(&ffn_norm.forward(&s1)); // [B, S, M], [B, S, E]
                 ffn_gate.forward(&s1, &z, &hidden)
             }
-            Self::Single { ffn, ffn_gate } => {
+            Layers::Single { ffn, ffn_gate } => {
                 let (hidden, z) = ffn.forward(read); // [B, S, M], [B, S, E]
                 ffn_gate.forward(state, &z.tanh(), &hidden)
             }
-            Self::Skip { out, out_gate } => out_gate.forward(state, &out.forward(read), read),
+            Layers::Skip { out, out_gate } => out_gate.forward(state, &out.forward(read), read),
         }
     }
 }

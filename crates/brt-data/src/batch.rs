@@ -110,6 +110,46 @@ impl SegmentBatch {
         }
     }
 
+    /// Returns a batch of given segments under the paper's rule ([`TargetRule::WithinSegment`]), for texts that are in no
+    /// corpus. Row i is document i.
+    ///
+    /// # Panics
+    /// Where a segment is longer than `segment_len` or empty, or the numbers of rows differ.
+    pub fn of_segments(segments: &[&[u16]], start_of_sequence: &[bool], segment_len: usize) -> Self {
+        let (batch, target_rule) = (segments.len(), TargetRule::WithinSegment);
+        assert!(start_of_sequence.len() == batch, "expected one start_of_sequence for each of {batch} rows");
+        let config = StreamConfig { batch, segment_len, target_rule, max_document_len: None };
+        let mut this = Self::idle(&config);
+        for (row_idx, &piece) in segments.iter().enumerate() {
+            let len = piece.len();
+            assert!(
+                (1..=segment_len).contains(&len),
+                "expected a segment of 1 to {segment_len} tokens, got {len}"
+            );
+            let place = Place { document_idx: row_idx, piece_start: 0, piece, position: 0 };
+            this.fill_row(row_idx, place, target_rule);
+        }
+        this.start_of_sequence = start_of_sequence.to_vec();
+        this
+    }
+
+    /// Leaves unscored what `may_be_scored` (`[B, N]`, aligned with the tokens) does not allow to be predicted.
+    ///
+    /// # Panics
+    /// Where the length is another.
+    pub fn restrict(&mut self, may_be_scored: &[bool]) {
+        assert!(may_be_scored.len() == self.tokens.len(), "expected one mark for each token");
+        for row in 0..self.batch {
+            for i in 0..self.segment_len - 1 {
+                let at = row * self.segment_len + i;
+                if !may_be_scored[at + 1] {
+                    self.num_scored -= self.loss_mask[at] as u64;
+                    self.loss_mask[at] = 0.;
+                }
+            }
+        }
+    }
+
     /// Puts the segment at `place` into an idle row.
     pub(crate) fn fill_row(&mut self, row_idx: usize, place: Place<'_>, rule: TargetRule) {
         self.document_idx[row_idx] = Some(place.document_idx);

@@ -1,10 +1,7 @@
 //! A long text in small segments: the state is a value that you carry, save, or throw away.
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
-use brt_lm::{
-    Carry, CellLayout, Gate, LanguageModel, LogitDivisor, Mode, ModelConfig, QkNorm, RecurrenceConfig,
-    Temperature,
-};
+use brt_lm::{CellLayout, Gate, LanguageModel, Mode, ModelConfig, RecurrenceConfig};
 use tch::{Device, Kind, Tensor};
 
 fn main() -> Result<(), brt_lm::ConfigError> {
@@ -16,18 +13,10 @@ fn main() -> Result<(), brt_lm::ConfigError> {
         head_dim: 16,
         ffn_dim: 256,
         window_len: 16,
-        carry: Carry::Differentiable,
-        qk_norm: QkNorm::Unit,
-        temperature: Temperature::Raw,
-        logit_divisor: LogitDivisor::SqrtVocabSize,
         dropout: 0.,
         attention_dropout: 0.,
-        recurrence: Some(RecurrenceConfig {
-            layers: vec![-2],
-            gate: Gate::Fixed,
-            layout: CellLayout::Skip,
-            num_states: 16,
-        }),
+        recurrence: Some(RecurrenceConfig::new(vec![-2], Gate::Fixed, CellLayout::Skip, 16)),
+        ..ModelConfig::paper()
     };
     let model = LanguageModel::new(config, 1, Device::Cpu)?;
     println!("{}: {} parameters", model.config().description(), model.params().num_parameters());

@@ -1,9 +1,11 @@
 //! Configuration of a language model.
 
 use brt_cell::{CellConfig, CellLayout, Gate};
-use brt_ops::{Carry, CrossQueries, QkNorm, Temperature};
-use brt_txl::LayerConfig;
+use brt_ops::{Carry, CrossQueries, PositionConfig, QkNorm, Temperature};
+use brt_txl::{LayerConfig, MemoryConfig};
 use serde::{Deserialize, Serialize};
+
+mod validate;
 
 /// What the logits are divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +35,11 @@ pub struct ModelConfig {
     pub ffn_dim: i64,
     /// Window W in tokens: how far attention reaches, and how often the recurrent state moves on.
     pub window_len: i64,
-    /// Whether gradients flow from block to block: `detached` makes a Transformer-XL of a sliding-window model.
+    /// What flows from block to block: `detached` makes a Transformer-XL of a sliding-window model, `none` a vanilla
+    /// transformer.
     pub carry: Carry,
+    /// Position information of token self-attention.
+    pub position: PositionConfig,
     /// Normalisation of queries and keys.
     pub qk_norm: QkNorm,
     /// How attention temperatures act.
@@ -45,9 +50,20 @@ pub struct ModelConfig {
     pub dropout: f64,
     /// Dropout rate of attention probabilities.
     pub attention_dropout: f64,
+    /// Tokens after which absolute positions and cleared states start again: the segment length of the training. Given
+    /// where the model has either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment_len: Option<i64>,
+    /// Tokens that the whole stack processes before it goes on to the next ones, a multiple of the window. Absent where
+    /// each layer processes the whole segment at once; feedback implies the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_window_len: Option<i64>,
     /// Recurrent layers; absent in the baselines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recurrence: Option<RecurrenceConfig>,
+    /// The layer with a kNN memory; absent but in the Memorizing Transformer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryConfig>,
 }
 
 /// Which layers are recurrent, and their cell.
@@ -62,6 +78,19 @@ pub struct RecurrenceConfig {
     pub layout: CellLayout,
     /// Number of state vectors S.
     pub num_states: i64,
+    /// Whether all other layers attend to the states of the topmost recurrent layer, too.
+    #[serde(default)]
+    pub feedback: bool,
+    /// Whether the state starts anew with every segment: an ablation.
+    #[serde(default)]
+    pub clear_state: bool,
+}
+
+impl RecurrenceConfig {
+    /// Returns recurrence without feedback, its state carried from segment to segment.
+    pub fn new(layers: Vec<i64>, gate: Gate, layout: CellLayout, num_states: i64) -> Self {
+        Self { layers, gate, layout, num_states, feedback: false, clear_state: false }
+    }
 }
 
 /// A configuration that no model can have.
@@ -79,79 +108,96 @@ pub struct ConfigError {
 }
 
 impl ModelConfig {
-    /// Checks what the types cannot.
-    ///
-    /// # Errors
-    /// The first key whose value no model can have.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("model_dim", self.model_dim),
-            ("num_layers", self.num_layers),
-            ("num_heads", self.num_heads),
-            ("head_dim", self.head_dim),
-            ("ffn_dim", self.ffn_dim),
-            ("window_len", self.window_len),
-            ("recurrence.num_states", self.recurrence.as_ref().map_or(1, |r| r.num_states)),
-        ];
-        for (key, size) in sizes {
-            check(key, "at least 1", size, size >= 1)?;
-            check(key, "at most 1000000", size, size <= 1_000_000)?;
+    /// Returns the paper's sliding-window model of 12 layers and 151 M parameters without embeddings, in the conventions
+    /// of the 2022 release: the model that the others differ from.
+    pub fn paper() -> Self {
+        Self {
+            vocab_size: 32_128,
+            model_dim: 1024,
+            num_layers: 12,
+            num_heads: 8,
+            head_dim: 128,
+            ffn_dim: 4096,
+            window_len: 512,
+            carry: Carry::Differentiable,
+            position: PositionConfig::PAPER,
+            qk_norm: QkNorm::Unit,
+            temperature: Temperature::Raw,
+            logit_divisor: LogitDivisor::SqrtVocabSize,
+            dropout: 0.05,
+            attention_dropout: 0.05,
+            segment_len: None,
+            stack_window_len: None,
+            recurrence: None,
+            memory: None,
         }
-        // The tables of who sees whom have 2W² entries.
-        check("window_len", "at most 16384", self.window_len, self.window_len <= 16_384)?;
-        for (key, rate) in [("dropout", self.dropout), ("attention_dropout", self.attention_dropout)] {
-            check(key, "a rate in 0.0 .. 1.0", rate, (0. ..1.).contains(&rate))?;
-        }
-        let num_layers = self.num_layers;
-        for &idx in self.recurrence.iter().flat_map(|r| &r.layers) {
-            let range = format!("indices in {} .. {num_layers}", -num_layers);
-            check("recurrence.layers", &range, idx, (-num_layers..num_layers).contains(&idx))?;
-        }
-        if let Some(recurrence) = &self.recurrence {
-            let num = self.recurrent_layers().len();
-            let expected = "one or more different layers";
-            let fits = num > 0 && num == recurrence.layers.len();
-            check("recurrence.layers", expected, format!("{:?}", recurrence.layers), fits)?;
-        }
-        Ok(())
     }
 
-    /// Checks that a segment is a whole number of windows.
+    /// Checks that a segment is a whole number of windows, and the one that the model was made for.
     ///
     /// # Errors
     /// Both lengths, where it is not.
     pub fn check_segment_len(&self, segment_len: i64) -> Result<(), ConfigError> {
         let fits = segment_len > 0 && segment_len % self.window_len == 0;
         let expected = format!("a divisor of the segment length {segment_len}");
-        check("window_len", &expected, self.window_len, fits)
+        validate::check("window_len", &expected, self.window_len, fits)?;
+        let (expected, got) = ("the segment length of the data", self.segment_len.unwrap_or(segment_len));
+        validate::check("segment_len", &format!("{expected}, {segment_len}"), got, got == segment_len)
     }
 
     /// Returns the indices of the recurrent layers, counted from the bottom, sorted.
     pub fn recurrent_layers(&self) -> Vec<i64> {
         let indices = self.recurrence.iter().flat_map(|r| &r.layers);
-        let mut layers: Vec<_> =
-            indices.map(|&idx| if idx < 0 { idx + self.num_layers } else { idx }).collect();
+        let mut layers: Vec<_> = indices.map(|&idx| self.from_bottom(idx)).collect();
         layers.sort_unstable();
         layers.dedup();
         layers
     }
 
+    /// Returns the layer with a memory, counted from the bottom.
+    pub fn memory_layer(&self) -> Option<i64> {
+        self.memory.map(|memory| self.from_bottom(memory.layer))
+    }
+
+    /// Returns the index of a layer counted from the bottom.
+    fn from_bottom(&self, idx: i64) -> i64 {
+        if idx < 0 { idx + self.num_layers } else { idx }
+    }
+
+    /// Returns whether the layers attend to the states of a recurrent layer above or below them.
+    pub fn has_feedback(&self) -> bool {
+        self.recurrence.as_ref().is_some_and(|r| r.feedback)
+    }
+
+    /// Returns after how many tokens the whole stack goes on to the next ones; `None` where layers go on by themselves.
+    pub(crate) fn stack_window_len(&self) -> Option<i64> {
+        if self.has_feedback() { Some(self.window_len) } else { self.stack_window_len }
+    }
+
     /// Returns one line in the paper's words, for example `Rec:fixed:skip, 4 layers, W 32, S 32`.
     pub fn description(&self) -> String {
         let (layers, window_len) = (self.num_layers, self.window_len);
-        match &self.recurrence {
-            Some(r) => {
-                let gate = format!("{:?}", r.gate).to_lowercase();
-                let layout = format!("{:?}", r.layout).to_lowercase();
-                format!("Rec:{gate}:{layout}, {layers} layers, W {window_len}, S {}", r.num_states)
-            }
-            None if self.carry == Carry::Detached => format!("XL:{window_len}, {layers} layers"),
-            None => format!("Slide:{layers}L, W {window_len}"),
+        let name = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+        if let Some(r) = &self.recurrence {
+            let kind = if r.feedback { "Feedback" } else { "Rec" };
+            let (gate, layout) = (name(&r.gate), name(&r.layout));
+            return format!("{kind}:{gate}:{layout}, {layers} layers, W {window_len}, S {}", r.num_states);
+        }
+        if let Some(memory) = self.memory {
+            return format!("Memorizing:{}, {layers} layers, W {window_len}", memory.capacity);
+        }
+        match self.carry {
+            Carry::Differentiable => format!("Slide:{layers}L, W {window_len}"),
+            Carry::Detached => format!("XL:{window_len}, {layers} layers"),
+            Carry::None => format!("Vanilla:{window_len}, {layers} layers"),
         }
     }
 
-    pub(crate) fn layer(&self, cross_queries: CrossQueries) -> LayerConfig {
+    /// Returns the configuration of the token half of layer `idx`.
+    pub(crate) fn layer(&self, idx: i64) -> LayerConfig {
+        let is_recurrent = self.recurrent_layers().contains(&idx);
+        let has_states = is_recurrent || self.has_feedback();
+        let is_local = self.memory_layer() == Some(idx) && self.memory.is_some_and(|m| !m.local_position);
         LayerConfig {
             model_dim: self.model_dim,
             num_heads: self.num_heads,
@@ -160,7 +206,8 @@ impl ModelConfig {
             qk_norm: self.qk_norm,
             temperature: self.temperature,
             carry: self.carry,
-            cross_queries,
+            position: if is_local { PositionConfig::None {} } else { self.position },
+            cross_queries: if has_states { CrossQueries::Present } else { CrossQueries::Absent },
             dropout: self.dropout,
             attention_dropout: self.attention_dropout,
         }
@@ -178,13 +225,5 @@ impl ModelConfig {
             qk_norm: self.qk_norm,
             temperature: self.temperature,
         }
-    }
-}
-
-fn check(key: &'static str, expected: &str, got: impl ToString, fits: bool) -> Result<(), ConfigError> {
-    if fits {
-        Ok(())
-    } else {
-        Err(ConfigError { section: "model", key, expected: expected.into(), got: got.to_string() })
     }
 }

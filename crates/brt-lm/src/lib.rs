@@ -1,4 +1,4 @@
-//! Language models of Transformer-XL, sliding-window and block-recurrent layers.
+//! Language models of vanilla, Transformer-XL, sliding-window, block-recurrent and memorizing layers.
 //!
 //! One [`LanguageModel`] serves all contestants of a comparison: a baseline differs from the Block-Recurrent
 //! Transformer by lines of its [`ModelConfig`]. State is a value: [`LanguageModel::forward`] takes a [`ModelState`]
@@ -13,14 +13,18 @@ mod decoder;
 mod flops;
 mod layer;
 mod model;
+pub mod official;
 mod sample;
+mod size;
 mod state;
 
 pub use brt_cell::{CellLayout, Gate};
-pub use brt_ops::{Carry, Mode, QkNorm, Temperature};
+pub use brt_ops::{Carry, Mode, PositionConfig, QkNorm, Temperature};
+pub use brt_txl::MemoryConfig;
 pub use config::{ConfigError, LogitDivisor, ModelConfig, RecurrenceConfig};
 pub use decoder::Decoder;
 pub use layer::Layer;
 pub use model::LanguageModel;
 pub use sample::{SampleConfig, sample};
+pub use size::ModuleSize;
 pub use state::{LayerState, ModelState};

@@ -1,10 +1,16 @@
 //! The language model: embedding, stack of layers, tied logits.
 
-use brt_ops::{Mode, Params, RmsNorm, WindowTables, dims, dropout, init::Init};
-use brt_txl::KvCache;
-use tch::{Device, Kind, Tensor};
+use brt_ops::{
+    Carry, Mode, Params, PositionConfig, Projected, RmsNorm, WindowTables, Windows, dims, dropout,
+    init::Init, position::absolute_encoding,
+};
+use brt_txl::{KnnMemory, KvCache};
+use tch::{Device, Tensor};
 
-use crate::{ConfigError, Layer, LayerState, LogitDivisor, ModelConfig, ModelState};
+use crate::{
+    ConfigError, Layer, LayerState, LogitDivisor, ModelConfig, ModelState,
+    layer::{initial_rows, recurrent},
+};
 
 /// Language model of any of the paper's kinds, as its configuration says.
 #[derive(Debug)]
@@ -23,8 +29,19 @@ impl LanguageModel {
     /// # Errors
     /// A configuration that no model can have.
     pub fn new(config: ModelConfig, seed: u64, device: Device) -> Result<Self, ConfigError> {
+        Self::build(config, Params::new(seed, device))
+    }
+
+    /// Returns a model whose parameters have names and shapes but no values, to look at one of any size.
+    ///
+    /// # Errors
+    /// A configuration that no model can have.
+    pub fn outline(config: ModelConfig) -> Result<Self, ConfigError> {
+        Self::build(config, Params::outline())
+    }
+
+    fn build(config: ModelConfig, params: Params) -> Result<Self, ConfigError> {
         config.validate()?;
-        let params = Params::new(seed, device);
         let p = params.root();
         let shape = [config.vocab_size, config.model_dim];
         Ok(Self {
@@ -33,7 +50,7 @@ impl LanguageModel {
                 .map(|idx| Layer::new(&(&p / "layers" / idx), &config, idx))
                 .collect(),
             final_norm: RmsNorm::new(&(&p / "final_norm"), config.model_dim),
-            tables: WindowTables::block(config.window_len, device),
+            tables: config.layer(0).block_tables(config.window_len, params.device()),
             params,
             config,
         })
@@ -46,31 +63,83 @@ impl LanguageModel {
     /// `tokens` (int64): `[B, N]`, W divides N; logits: `[B, N, V]`.
     #[track_caller]
     pub fn forward(&self, tokens: &Tensor, state: &ModelState, mode: Mode) -> (Tensor, ModelState) {
+        let xs = self.embed_segment(tokens); // [n, B, W, E]
+        let cleared = self.clear_state(state);
+        let (xs, state) = match self.config.stack_window_len() {
+            None => self.stack(&xs, &cleared, mode),
+            Some(len) => self.stack_by_windows(&xs.split(len / self.config.window_len, 0), cleared, mode),
+        };
+        let xs = dropout::tiled_dropout(&self.final_norm.forward(&xs), self.config.dropout, mode);
+        let xs = xs.transpose(0, 1).flatten(1, 2); // [B, N, E]
+        (self.unembed(&xs), state)
+    }
+
+    /// Runs all layers over a segment, or a window of one: `[n, B, W, E]` in and out.
+    fn stack(&self, xs: &Tensor, state: &ModelState, mode: Mode) -> (Tensor, ModelState) {
+        let feedback = self.feedback(state);
+        let mut xs = xs.shallow_clone();
+        let mut layers = vec![];
+        for (layer, state) in self.layers.iter().zip(&state.layers) {
+            let (ys, next) = layer.forward(&xs, state, feedback.as_ref(), &self.tables, mode);
+            xs = ys;
+            layers.push(next);
+        }
+        (xs, ModelState { layers })
+    }
+
+    /// Runs the stack window by window. Gradients cross windows as they cross blocks.
+    fn stack_by_windows(&self, windows: &[Tensor], state: ModelState, mode: Mode) -> (Tensor, ModelState) {
+        let (mut state, mut outputs) = (state, vec![]);
+        for xs in windows {
+            let (ys, next) = self.stack(xs, &state, mode);
+            outputs.push(ys);
+            state = if self.config.carry == Carry::Detached { next.detach_caches() } else { next };
+        }
+        (Tensor::cat(&outputs, 0), state)
+    }
+
+    /// Returns keys and values of the topmost recurrent layer's states, which all other layers attend to under feedback:
+    /// `[1, B, H, S, D]`.
+    fn feedback(&self, state: &ModelState) -> Option<Windows> {
+        self.feedback_states(state)
+            .map(|states| Windows { keys: states.keys.unsqueeze(0), values: states.values.unsqueeze(0) })
+    }
+
+    /// Returns the projections of the topmost recurrent layer's states, `[B, H, S, D]`; `None` without feedback.
+    pub(crate) fn feedback_states(&self, state: &ModelState) -> Option<Projected> {
+        let topmost = self.layers.iter().zip(&state.layers).rfind(|(layer, _)| layer.cell().is_some());
+        let (layer, state) = topmost.filter(|_| self.config.has_feedback())?;
+        layer.cell().map(|cell| cell.project(recurrent(state)))
+    }
+
+    /// Returns `state` as a segment starts from it: recurrent states initial where they live for one segment only.
+    pub(crate) fn clear_state(&self, state: &ModelState) -> ModelState {
+        let clears = self.config.recurrence.as_ref().is_some_and(|r| r.clear_state);
+        if clears { self.reset_recurrent_states(state) } else { state.map(Tensor::shallow_clone) }
+    }
+
+    /// Returns the embeddings of a segment, block by block: `[B, N]` → `[n, B, W, E]`.
+    #[track_caller]
+    fn embed_segment(&self, tokens: &Tensor) -> Tensor {
         let [batch, segment_len] = dims("tokens", tokens);
         let window_len = self.config.window_len;
         assert!(
             segment_len % window_len == 0,
             "tokens: expected a multiple of {window_len}, got {segment_len}"
         );
-        let blocks = tokens.view([batch, -1, window_len]).transpose(0, 1); // [n, B, W]
-
-        let num_layers = self.layers.len();
-        assert!(
-            state.layers.len() == num_layers,
-            "state: expected {num_layers} layers, got {}",
-            state.layers.len()
-        );
-
-        let mut xs = self.embed(&blocks); // [n, B, W, E]
-        let mut layers = vec![];
-        for (layer, state) in self.layers.iter().zip(&state.layers) {
-            let (ys, next) = layer.forward(&xs, state, &self.tables, mode);
-            xs = ys;
-            layers.push(next);
+        let xs = self.embed(&tokens.view([batch, -1, window_len]).transpose(0, 1)); // [n, B, W, E]
+        match self.absolute_encoding(0, segment_len) {
+            Some(encoding) => xs + encoding.unflatten(0, [-1, window_len]).unsqueeze(1),
+            None => xs,
         }
-        let xs = dropout::tiled_dropout(&self.final_norm.forward(&xs), self.config.dropout, mode);
-        let xs = xs.transpose(0, 1).flatten(1, 2); // [B, N, E]
-        (self.unembed(&xs), ModelState { layers })
+    }
+
+    /// Returns what absolute positions add to the embeddings of `len` tokens from `start` of a segment on, `[len, E]`;
+    /// `None` where positions are of another kind.
+    pub(crate) fn absolute_encoding(&self, start: i64, len: i64) -> Option<Tensor> {
+        let PositionConfig::Absolute { max_half_wavelength } = self.config.position else { return None };
+        let (dim, device) = (self.config.model_dim, self.params.device());
+        Some(absolute_encoding(start, len, dim, max_half_wavelength, device))
     }
 
     /// Returns the embeddings of `tokens`; no scaling.
@@ -102,10 +171,14 @@ impl LanguageModel {
     /// Returns the state of `batch` rows whose documents are about to start.
     pub fn initial_state(&self, batch: i64) -> ModelState {
         let device = self.params.device();
-        let ModelConfig { num_heads, window_len, head_dim, .. } = self.config;
+        let ModelConfig { num_heads, window_len, head_dim, carry, memory, .. } = self.config;
+        let cache_len = if carry == Carry::None { 0 } else { window_len };
         let layer = |layer: &Layer| LayerState {
-            cache: KvCache::zeros([batch, num_heads, window_len, head_dim], device),
-            recurrent: layer.cell().map(|cell| cell.initial_state().unsqueeze(0).repeat([batch, 1, 1])),
+            cache: KvCache::zeros([batch, num_heads, cache_len, head_dim], device),
+            recurrent: layer.cell().map(|cell| initial_rows(cell, batch)),
+            memory: memory
+                .filter(|_| layer.memory().is_some())
+                .map(|m| KnnMemory::empty([batch, num_heads, m.capacity, head_dim], device)),
         };
         ModelState { layers: self.layers.iter().map(layer).collect() }
     }
@@ -121,17 +194,17 @@ impl LanguageModel {
         }
     }
 
-    /// Returns `state` with every recurrent state initial and the key/value caches as they are: the ablation in which
-    /// nothing but attention crosses a segment.
+    /// Returns `state` with every recurrent state initial and the rest as it is: the ablation in which nothing but
+    /// attention crosses a segment.
     pub fn reset_recurrent_states(&self, state: &ModelState) -> ModelState {
-        let reset = |(layer, state): (&Layer, &LayerState)| LayerState {
-            cache: state.cache.map(Tensor::shallow_clone),
-            recurrent: layer.cell().map(|cell| {
-                let all = Tensor::ones([state.cache.keys.size()[0]], (Kind::Bool, self.params.device()));
-                cell.reset_rows(crate::layer::recurrent(state), &all)
-            }),
-        };
-        ModelState { layers: self.layers.iter().zip(&state.layers).map(reset).collect() }
+        let ModelState { layers } = state.map(Tensor::shallow_clone);
+        let layers = self.layers.iter().zip(layers);
+        ModelState { layers: layers.map(|(layer, state)| layer.reset_recurrent(state)).collect() }
+    }
+
+    /// Returns the tables of a block, shared by all layers.
+    pub fn tables(&self) -> &WindowTables {
+        &self.tables
     }
 
     /// Returns the parameters.

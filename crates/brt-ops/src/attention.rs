@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::{dims, expect_shape};
 
 /// Logit of a masked key.
-const MASKED: f64 = -1e6;
+pub(crate) const MASKED: f64 = -1e6;
 /// Logit of the invisible key that only the denominator of [`safe_softmax`] counts.
 const INVISIBLE: f64 = -1000.;
 
@@ -19,14 +19,17 @@ pub enum Carry {
     /// They do not: Transformer-XL, whose segments are its windows. A segment of several windows then equals that many
     /// Transformer-XL segments with the same weights.
     Detached,
+    /// There is no block before: every window stands alone, as in a vanilla transformer.
+    None,
 }
 
-/// Keys and values of every block together with those of the block before it.
+/// Keys and values that each block sees: its own and those of the block before it, or its own alone
+/// ([`Carry::None`]).
 #[derive(Debug)]
 pub struct Windows {
-    /// `[n, B, H, 2W, D]`.
+    /// `[n, B, H, 2W, D]` or `[n, B, H, W, D]`.
     pub keys: Tensor,
-    /// `[n, B, H, 2W, D]`.
+    /// As the keys.
     pub values: Tensor,
 }
 
@@ -34,7 +37,7 @@ impl Windows {
     /// Puts the block before in front of each block; the cache stands before the first one.
     ///
     /// # Shapes
-    /// `keys`, `values`: `[n, B, H, W, D]`; the cached ones: `[B, H, W, D]`.
+    /// `keys`, `values`: `[n, B, H, W, D]`; the cached ones: `[B, H, W, D]`, under [`Carry::None`] `[B, H, 0, D]`.
     #[track_caller]
     pub fn new(
         [keys, values]: [&Tensor; 2],
@@ -52,11 +55,13 @@ impl Windows {
 #[track_caller]
 fn with_previous(blocks: &Tensor, before: &Tensor, carry: Carry) -> Tensor {
     let [num_blocks, batch, num_heads, window_len, head_dim] = dims("blocks", blocks);
-    expect_shape("cache", before, &[batch, num_heads, window_len, head_dim]);
+    let cache_len = if carry == Carry::None { 0 } else { window_len };
+    expect_shape("cache", before, &[batch, num_heads, cache_len, head_dim]);
     let earlier = blocks.narrow(0, 0, num_blocks - 1);
     let earlier = match carry {
         Carry::Differentiable => earlier,
         Carry::Detached => earlier.detach(),
+        Carry::None => return blocks.shallow_clone(),
     };
     let previous = Tensor::cat(&[&before.unsqueeze(0), &earlier], 0); // [n, B, H, W, D]
     Tensor::cat(&[&previous, blocks], 3)
@@ -65,10 +70,11 @@ fn with_previous(blocks: &Tensor, before: &Tensor, carry: Carry) -> Tensor {
 /// Returns `softmax(queries · keysᵀ + bias) ⊙ multiplier · values`.
 ///
 /// The hot path: temperatures are already in the queries and the bias ([`crate::Projection`]), the mask is already in
-/// the bias ([`mask_bias`]). Equals [`reference_attention`] wherever every query sees a key with a logit above −900.
+/// the bias ([`crate::WindowTables::mask_bias`]). Equals [`reference_attention`] wherever every query sees a key with a logit above −900.
 ///
 /// # Shapes
-/// `queries` and the result: `[.., H, q, D]`; `keys`, `values`: `[.., H, k, D]`; `bias`, `multiplier`: `[H, q, k]`.
+/// `queries` and the result: `[.., H, q, D]`; `keys`, `values`: `[.., H, k, D]`; `bias`, `multiplier`: `[H, q, k]` or
+/// `[q, k]`.
 pub fn attention(
     queries: &Tensor,
     keys: &Tensor,
@@ -87,14 +93,6 @@ pub fn attention(
         weights = weights * multiplier;
     }
     weights.matmul(values)
-}
-
-/// Returns `bias` where the mask allows attention and a very low logit elsewhere.
-///
-/// # Shapes
-/// `bias` and the result: `[H, q, k]`; `mask` (bool): `[q, k]`.
-pub fn mask_bias(bias: &Tensor, mask: &Tensor) -> Tensor {
-    bias.where_scalarother(mask, MASKED)
 }
 
 /// Terms that act on the logits of [`reference_attention`], each optional.
@@ -144,20 +142,21 @@ pub fn safe_softmax(logits: &Tensor) -> Tensor {
     Tensor::cat(&[logits, &invisible], -1).softmax(-1, logits.kind()).narrow(-1, 0, num_keys)
 }
 
-/// Returns true where a query may attend: to exactly the `window_len` keys before it, never to itself. The last keys
-/// line up with the queries.
+/// Returns true where a query may attend: to exactly the `window_len` keys before it, never to itself. Key j lies
+/// `i + offset − j` tokens behind query i.
 ///
 /// # Shapes
 /// Result (bool): `[queries, keys]`.
 ///
 /// ```
-/// let mask = brt_ops::causal_mask(2, 4, 2, tch::Device::Cpu);
+/// // Two queries after two more keys.
+/// let mask = brt_ops::causal_mask([2, 4, 2], 2, tch::Device::Cpu);
 /// let rows: Vec<Vec<bool>> = mask.try_into().expect("two rows");
 /// assert_eq!(rows, [[true, true, false, false], [false, true, true, false]]);
 /// ```
-pub fn causal_mask(num_queries: i64, num_keys: i64, window_len: i64, device: Device) -> Tensor {
+pub fn causal_mask([num_queries, num_keys, offset]: [i64; 3], window_len: i64, device: Device) -> Tensor {
     let options = (Kind::Int64, device);
-    let query = Tensor::arange(num_queries, options).unsqueeze(1) + (num_keys - num_queries);
-    let relative = Tensor::arange(num_keys, options).unsqueeze(0) - query; // [q, k], negative in the past
-    relative.less(0).logical_and(&relative.greater_equal(-window_len))
+    let query = Tensor::arange(num_queries, options).unsqueeze(1) + offset;
+    let distance = query - Tensor::arange(num_keys, options).unsqueeze(0); // [q, k], positive in the past
+    distance.greater(0).logical_and(&distance.less_equal(window_len))
 }

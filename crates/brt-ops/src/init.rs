@@ -16,6 +16,13 @@ const TRUNCATED_STD: f64 = 0.879_625_661_034_239_8;
 pub enum Init {
     /// All ones: norm gains and temperatures.
     Ones,
+    /// All zeros.
+    Zeros,
+    /// This value in the first half of the last axis, zero in the second.
+    FirstHalf {
+        /// The value.
+        value: f64,
+    },
     /// Normal with mean 0 and this standard deviation.
     Normal {
         /// Standard deviation.
@@ -37,6 +44,12 @@ impl Init {
         let options = (Kind::Float, Device::Cpu);
         let values = seeded(seed, name, || match self {
             Self::Ones => Tensor::ones(shape, options),
+            Self::Zeros => Tensor::zeros(shape, options),
+            Self::FirstHalf { value } => {
+                let values = Tensor::zeros(shape, options);
+                let _ = values.chunk(2, -1)[0].fill_(value);
+                values
+            }
             Self::Normal { std } => Tensor::randn(shape, options) * std,
             Self::VarianceScaling { scale, fan_in } => {
                 truncated_normal(shape) * ((scale / fan_in as f64).sqrt() / TRUNCATED_STD)

@@ -1,7 +1,7 @@
 //! Tensor operations of the Block-Recurrent Transformer and its baselines.
 //!
 //! Source: *Block-Recurrent Transformers*, arXiv 2203.07852, and its official code. Each operation is checked against
-//! numbers of that code (`tests/golden`) and against the loops of [`naive`].
+//! numbers of that code (crate `brt-golden`) and against plain loops (`tests/naive.rs`).
 //!
 //! Letters of the shape comments: B batch rows, N tokens of a segment, W window, n = N / W blocks of a segment,
 //! S recurrent states, E width of the residual stream, H heads, D width of a head, M hidden width of the
@@ -11,11 +11,8 @@
 pub mod attention;
 pub mod checkpoint;
 pub mod dropout;
-#[cfg(feature = "golden")]
-pub mod golden;
 pub mod init;
 pub mod loss;
-pub mod naive;
 pub mod norm;
 pub mod params;
 pub mod position;
@@ -29,8 +26,8 @@ pub use attention::{Carry, LogitTerms, Windows, attention, causal_mask, referenc
 pub use dropout::Mode;
 pub use linear::Linear;
 pub use mlp::Mlp;
-pub use norm::{RmsNorm, unit_norm};
+pub use norm::{LayerNorm, RmsNorm, unit_norm};
 pub use params::{Params, Scope};
-pub use position::{T5Bias, WindowTables};
+pub use position::{PositionBias, PositionConfig, WindowShape, WindowTables};
 pub use projection::{CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Temperature};
 pub use shape::{dims, expect_shape};

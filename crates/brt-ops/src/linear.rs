@@ -1,31 +1,37 @@
-//! Dense layer without bias.
+//! Dense layer.
 
 use tch::Tensor;
 
 use crate::{dims, init::Init, params::Scope};
 
-/// Dense layer `y = x · weightᵀ`, without bias, as every dense layer of the paper's code outside its gates.
+/// Dense layer `y = x · weightᵀ + bias`. Only gates have a bias.
 #[derive(Debug)]
 pub struct Linear {
-    weight: Tensor, // [out, in]
+    weight: Tensor,       // [out, in]
+    bias: Option<Tensor>, // [out]
 }
 
 impl Linear {
-    /// Returns a layer from `in_dim` to `out_dim` features, drawn with variance `1 / in_dim`.
+    /// Returns a layer from `in_dim` to `out_dim` features without bias, drawn with variance `1 / in_dim`.
     pub fn new(p: &Scope, in_dim: i64, out_dim: i64) -> Self {
-        let init = Init::VarianceScaling { scale: 1., fan_in: in_dim };
-        Self { weight: p.param("weight", &[out_dim, in_dim], init) }
+        Self { weight: weight(p, in_dim, out_dim, 1.), bias: None }
     }
 
-    /// Returns `x · weightᵀ`.
+    /// Returns a layer with bias, its weight drawn with variance `scale / in_dim`.
+    pub fn with_bias(p: &Scope, in_dim: i64, out_dim: i64, scale: f64, bias: Init) -> Self {
+        let bias = Some(p.param("bias", &[out_dim], bias));
+        Self { weight: weight(p, in_dim, out_dim, scale), bias }
+    }
+
+    /// Returns `x · weightᵀ + bias`.
     ///
     /// # Shapes
     /// `x`: `[.., in]`; result: `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear::<Tensor>(&self.weight, None)
+        x.linear(&self.weight, self.bias.as_ref())
     }
 
-    /// Returns `[self · x, others · x]` of several layers with the same input, as one matrix product.
+    /// Returns `[self · x, others · x]` of several layers without bias with the same input, as one matrix product.
     ///
     /// # Shapes
     /// `x`: `[.., in]`; results: `[.., out]` each.
@@ -35,4 +41,8 @@ impl Linear {
         let parts = x.linear::<Tensor>(&weight, None).split_with_sizes(widths, -1);
         parts.try_into().expect("one part for each layer")
     }
+}
+
+fn weight(p: &Scope, in_dim: i64, out_dim: i64, scale: f64) -> Tensor {
+    p.param("weight", &[out_dim, in_dim], Init::VarianceScaling { scale, fan_in: in_dim })
 }

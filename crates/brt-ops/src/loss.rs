@@ -30,3 +30,12 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, mask: &Tensor) -> Tensor
     );
     nats.view(shape.as_slice()) * mask
 }
+
+/// Returns the entropy of every prediction, in nats.
+///
+/// # Shapes
+/// `logits`: `[.., V]`; result: `[..]`.
+pub fn entropy(logits: &Tensor) -> Tensor {
+    let log_probabilities = logits.log_softmax(-1, Kind::Float);
+    -(log_probabilities.exp() * log_probabilities).sum_dim_intlist(-1, false, Kind::Float)
+}

@@ -28,6 +28,28 @@ impl RmsNorm {
     }
 }
 
+/// Norm that subtracts the mean and adds a bias: the other form of the official class, which no model of the paper has.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor, // [E]
+    bias: Tensor,   // [E]
+}
+
+impl LayerNorm {
+    /// Returns a norm over `dim` features with all gains one and all biases zero.
+    pub fn new(p: &Scope, dim: i64) -> Self {
+        Self { weight: p.param("weight", &[dim], Init::Ones), bias: p.param("bias", &[dim], Init::Zeros) }
+    }
+
+    /// Returns `(x − mean(x)) / sqrt(variance(x) + 1e-6) * weight + bias` over the last axis.
+    ///
+    /// # Shapes
+    /// `x` and the result: `[.., E]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), EPSILON, false)
+    }
+}
+
 /// Returns `x / sqrt(sum(x²) + 1e-6)`, the sum taken over the last axis: queries and keys, head by head.
 ///
 /// # Shapes

@@ -5,22 +5,37 @@
 
 use std::{cell::RefCell, collections::BTreeMap, ops::Div};
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::init::Init;
 
 /// All parameters of a model, by name.
 #[derive(Debug)]
 pub struct Params {
-    seed: u64,
+    values: Values,
     device: Device,
     by_name: RefCell<BTreeMap<String, Tensor>>,
+}
+
+/// Where the values of new parameters come from.
+#[derive(Debug, Clone, Copy)]
+enum Values {
+    /// They are drawn from this seed.
+    Drawn { seed: u64 },
+    /// They are all the same zero: shapes without memory.
+    Outline,
 }
 
 impl Params {
     /// Returns an empty set whose parameters will be drawn from `seed` and live on `device`.
     pub fn new(seed: u64, device: Device) -> Self {
-        Self { seed, device, by_name: RefCell::default() }
+        Self { values: Values::Drawn { seed }, device, by_name: RefCell::default() }
+    }
+
+    /// Returns an empty set whose parameters will have shapes but neither values nor memory, to look at a model too
+    /// large for this machine.
+    pub fn outline() -> Self {
+        Self { values: Values::Outline, device: Device::Cpu, by_name: RefCell::default() }
     }
 
     /// Returns the scope without prefix.
@@ -59,7 +74,12 @@ impl Scope<'_> {
     #[track_caller]
     pub fn param(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         let name = (self / name).prefix;
-        let tensor = init.draw(self.params.seed, &name, shape, self.params.device).set_requires_grad(true);
+        let tensor = match self.params.values {
+            Values::Drawn { seed } => {
+                init.draw(seed, &name, shape, self.params.device).set_requires_grad(true)
+            }
+            Values::Outline => Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand(shape, false),
+        };
         let previous = self.params.by_name.borrow_mut().insert(name.clone(), tensor.shallow_clone());
         assert!(previous.is_none(), "{name}: expected a new parameter name, got one that is taken");
         tensor

@@ -141,6 +141,17 @@ impl Projection {
         }
     }
 
+    /// Returns queries that order keys as those before scaling do: a negative temperature turns the order around.
+    ///
+    /// # Shapes
+    /// `queries` and the result: `[.., H, len, D]`.
+    pub fn ordering_queries(&self, queries: &Tensor) -> Tensor {
+        match &self.temperature {
+            Some(a) => queries.detach() * self.factor(a).detach().sign(),
+            None => queries.detach(),
+        }
+    }
+
     /// `[.., len, HD]` → `[.., H, len, D]`.
     fn split_heads(&self, x: &Tensor) -> Tensor {
         x.unflatten(-1, [self.config.num_heads, self.config.head_dim]).transpose(-3, -2)

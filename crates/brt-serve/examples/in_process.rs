@@ -1,16 +1,13 @@
 //! The worker without HTTP: completions of an untrained model from your own program, with a session that remembers.
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
-use brt_lm::{
-    Carry, CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, QkNorm, RecurrenceConfig, Temperature,
-};
+use brt_lm::{CellLayout, Gate, LanguageModel, ModelConfig, RecurrenceConfig};
 use brt_serve::{CompletionRequest, Worker};
 use tch::Device;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let recurrence =
-        RecurrenceConfig { layers: vec![-1], gate: Gate::Fixed, layout: CellLayout::Skip, num_states: 8 };
+    let recurrence = RecurrenceConfig::new(vec![-1], Gate::Fixed, CellLayout::Skip, 8);
     let config = ModelConfig {
         vocab_size: 260,
         model_dim: 32,
@@ -19,13 +16,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         head_dim: 16,
         ffn_dim: 64,
         window_len: 16,
-        carry: Carry::Differentiable,
-        qk_norm: QkNorm::Unit,
-        temperature: Temperature::Raw,
-        logit_divisor: LogitDivisor::SqrtVocabSize,
         dropout: 0.,
         attention_dropout: 0.,
         recurrence: Some(recurrence),
+        ..ModelConfig::paper()
     };
     let worker = Worker::start(LanguageModel::new(config, 1, Device::Cpu)?);
     for prompt in ["Once upon a time ", "and then "] {

@@ -6,9 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use brt_lm::{
-    Carry, CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, QkNorm, RecurrenceConfig, Temperature,
-};
+use brt_lm::{CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, RecurrenceConfig};
 use brt_serve::{Worker, router};
 use serde_json::{Value, json};
 use tch::Device;
@@ -23,18 +21,11 @@ fn start() -> SocketAddr {
         head_dim: 8,
         ffn_dim: 32,
         window_len: 4,
-        carry: Carry::Differentiable,
-        qk_norm: QkNorm::Unit,
-        temperature: Temperature::Raw,
         logit_divisor: LogitDivisor::SqrtModelDim,
         dropout: 0.,
         attention_dropout: 0.,
-        recurrence: Some(RecurrenceConfig {
-            layers: vec![0],
-            gate: Gate::Fixed,
-            layout: CellLayout::Skip,
-            num_states: 3,
-        }),
+        recurrence: Some(RecurrenceConfig::new(vec![0], Gate::Fixed, CellLayout::Skip, 3)),
+        ..ModelConfig::paper()
     };
     let model = LanguageModel::new(config, 1, Device::Cpu).unwrap();
     let (address, ready) = std::sync::mpsc::channel();

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use brt_data::{Document, TargetRule, TokenSet};
-use brt_lm::{Carry, CellLayout, Gate, LogitDivisor, ModelConfig, QkNorm, RecurrenceConfig, Temperature};
+use brt_lm::{CellLayout, Gate, ModelConfig, RecurrenceConfig};
 use brt_trainer::{
-    AdafactorConfig, DataConfig, EvaluationConfig, RunConfig, Schedule, ScheduleConfig, TrainConfig, Trainer,
+    AdafactorConfig, DataConfig, EvaluationConfig, OptimizerConfig, RunConfig, Schedule, ScheduleConfig,
+    TrainConfig, Trainer,
 };
 use tch::Device;
 
@@ -29,8 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn config() -> RunConfig {
-    let recurrence =
-        RecurrenceConfig { layers: vec![-1], gate: Gate::Fixed, layout: CellLayout::Skip, num_states: 8 };
+    let recurrence = RecurrenceConfig::new(vec![-1], Gate::Fixed, CellLayout::Skip, 8);
     RunConfig {
         model: ModelConfig {
             vocab_size: 260,
@@ -40,13 +40,10 @@ fn config() -> RunConfig {
             head_dim: 16,
             ffn_dim: 64,
             window_len: 16,
-            carry: Carry::Differentiable,
-            qk_norm: QkNorm::Unit,
-            temperature: Temperature::Raw,
-            logit_divisor: LogitDivisor::SqrtVocabSize,
             dropout: 0.,
             attention_dropout: 0.,
             recurrence: Some(recurrence),
+            ..ModelConfig::paper()
         },
         data: DataConfig {
             batch: 1,
@@ -54,7 +51,7 @@ fn config() -> RunConfig {
             target_rule: TargetRule::AcrossSegments,
             max_document_len: None,
         },
-        optimizer: AdafactorConfig::PAPER,
+        optimizer: OptimizerConfig::Adafactor(AdafactorConfig::PAPER),
         schedule: ScheduleConfig {
             schedule: Schedule::Rsqrt { max_lr: None },
             num_warmup_steps: 20,

@@ -29,16 +29,25 @@ pub(crate) struct TrainerRecord {
     pub(crate) format: u32,
     pub(crate) num_steps: u64,
     pub(crate) seed: u64,
-    pub(crate) cursor: StreamCursor,
+    /// Place in the data; `None` for imported weights, which come without optimiser and state.
+    pub(crate) cursor: Option<StreamCursor>,
     pub(crate) totals: Totals,
     /// SHA-256 of each file of tensors.
     pub(crate) sha256: BTreeMap<String, String>,
 }
 
-/// The files of tensors of a trainer, by name. The tensors share storage with it.
-fn files(trainer: &Trainer) -> [(&'static str, Vec<(String, Tensor)>); 3] {
-    [
-        ("model.safetensors", trainer.model.params().named()),
+/// A file of tensors, by name.
+pub(crate) type TensorFile = (&'static str, Vec<(String, Tensor)>);
+
+/// The file of a model's parameters, which share storage with it.
+pub(crate) fn model_file(model: &LanguageModel) -> TensorFile {
+    ("model.safetensors", model.params().named())
+}
+
+/// The files of a trainer, whose tensors share storage with it.
+pub(crate) fn files(trainer: &Trainer) -> Vec<TensorFile> {
+    vec![
+        model_file(&trainer.model),
         ("optimizer.safetensors", trainer.optimizer.named()),
         ("state.safetensors", trainer.state.named()),
     ]
@@ -46,16 +55,20 @@ fn files(trainer: &Trainer) -> [(&'static str, Vec<(String, Tensor)>); 3] {
 
 /// Writes `checkpoints/step-N` beside the older ones, then drops the oldest and what a crash left unfinished. Returns
 /// the new folder.
-pub(crate) fn write(run: &Path, trainer: &Trainer, mut record: TrainerRecord) -> Result<PathBuf, TrainError> {
+pub(crate) fn write(
+    run: &Path,
+    files: &[TensorFile],
+    mut record: TrainerRecord,
+) -> Result<PathBuf, TrainError> {
     let folder = run.join("checkpoints");
     let name = format!("step-{}", record.num_steps);
     let part = folder.join(format!("{name}.part"));
     remove_parts(&folder);
     fs::create_dir_all(&part).map_err(TrainError::io(&part, "make the folder"))?;
     let written = (|| {
-        for (file, tensors) in files(trainer) {
-            save(&part.join(file), &tensors)?;
-            record.sha256.insert(file.into(), digest(&part.join(file))?);
+        for (file, tensors) in files {
+            save(&part.join(file), tensors)?;
+            record.sha256.insert((*file).into(), digest(&part.join(file))?);
         }
         Ok(write_json(&part.join("trainer.json"), &record)?)
     })();
@@ -107,19 +120,27 @@ fn steps(folder: &Path) -> Result<Vec<u64>, TrainError> {
     Ok(steps)
 }
 
-/// Puts a trainer where the checkpoint was taken.
+/// Puts a trainer where the checkpoint was taken; imported weights leave the rest of it as it is.
 pub(crate) fn read(
     checkpoint: &Path,
     trainer: &mut Trainer,
     set: &Arc<TokenSet>,
 ) -> Result<TrainerRecord, TrainError> {
     let record = read_record(checkpoint)?;
-    for (file, tensors) in files(trainer) {
+    let imported = record.cursor.is_none();
+    let files = if imported { vec![model_file(&trainer.model)] } else { files(trainer) };
+    for (file, tensors) in files {
         verify(checkpoint, file, &record)?;
         load_into(&checkpoint.join(file), &tensors)?;
     }
-    trainer.optimizer.set_num_steps(record.num_steps);
-    trainer.seek(Arc::clone(set), record.cursor.clone())?;
+    match record.cursor.clone() {
+        Some(cursor) => {
+            trainer.optimizer.set_num_steps(record.num_steps);
+            trainer.seek(Arc::clone(set), cursor)?;
+        }
+        // Documents start from the state that belongs to the weights.
+        None => trainer.state = trainer.model.initial_state(trainer.config().data.batch as i64).detach(),
+    }
     Ok(record)
 }
 

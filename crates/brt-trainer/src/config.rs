@@ -4,7 +4,7 @@ use brt_data::{StreamConfig, TargetRule};
 use brt_lm::{ConfigError, ModelConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdafactorConfig, ScheduleConfig};
+use crate::{AdafactorConfig, AdamWConfig, OptimizerConfig, ScheduleConfig};
 
 /// A run. A file must give every key, by itself or through `extends`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct RunConfig {
     /// How documents become batches.
     pub data: DataConfig,
     /// The optimiser.
-    pub optimizer: AdafactorConfig,
+    pub optimizer: OptimizerConfig,
     /// The learning rate.
     pub schedule: ScheduleConfig,
     /// The training loop.
@@ -101,24 +101,38 @@ impl RunConfig {
         {
             check(section, key, "at most 1000000", got, got <= 1_000_000)?;
         }
-        self.validate_optimizer()
+        self.validate_optimizer()?;
+        self.validate_schedule()
     }
 
     fn validate_optimizer(&self) -> Result<(), ConfigError> {
-        let AdafactorConfig { momentum, decay_exponent, clip_threshold, weight_decay } = self.optimizer;
-        let momentum = momentum.unwrap_or(0.);
-        check("optimizer", "momentum", "a number in 0.0 .. 1.0", momentum, (0. ..1.).contains(&momentum))?;
-        let positive = [
-            ("optimizer", "decay_exponent", decay_exponent),
-            ("optimizer", "clip_threshold", clip_threshold),
-            ("schedule", "multiplier", self.schedule.multiplier),
-        ];
-        for (section, key, got) in positive {
-            check(section, key, "a number above 0", got, got.is_finite() && got > 0.)?;
-        }
+        let fraction =
+            |key, got: f64| check("optimizer", key, "a number in 0.0 .. 1.0", got, (0. ..1.).contains(&got));
+        let positive =
+            |key, got: f64| check("optimizer", key, "a number above 0", got, got.is_finite() && got > 0.);
+        let weight_decay = match self.optimizer {
+            OptimizerConfig::Adafactor(adafactor) => {
+                let AdafactorConfig { momentum, decay_exponent, clip_threshold, weight_decay } = adafactor;
+                fraction("momentum", momentum.unwrap_or(0.))?;
+                positive("decay_exponent", decay_exponent)?;
+                positive("clip_threshold", clip_threshold)?;
+                weight_decay
+            }
+            OptimizerConfig::AdamW(AdamWConfig { beta1, beta2, epsilon, weight_decay }) => {
+                fraction("beta1", beta1)?;
+                fraction("beta2", beta2)?;
+                positive("epsilon", epsilon)?;
+                weight_decay
+            }
+        };
         let fits = weight_decay.is_finite() && weight_decay >= 0.;
-        check("optimizer", "weight_decay", "a number of at least 0", weight_decay, fits)?;
-        for (key, got) in self.schedule.schedule.rates() {
+        check("optimizer", "weight_decay", "a number of at least 0", weight_decay, fits)
+    }
+
+    fn validate_schedule(&self) -> Result<(), ConfigError> {
+        let multiplier = self.schedule.multiplier;
+        let rates = self.schedule.schedule.rates();
+        for (key, got) in rates.into_iter().chain([("multiplier", multiplier)]) {
             check("schedule", key, "a number above 0", got, got.is_finite() && got > 0.)?;
         }
         let (warmup, steps) = (self.schedule.num_warmup_steps, self.train.num_steps);

@@ -1,4 +1,4 @@
-//! Configuration files: TOML, `extends = "other.toml"`, overrides from the command line.
+//! Configuration files: TOML, `extends = "other.toml"` or several of them, overrides from the command line.
 
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,7 @@ impl RunConfig {
     /// # Errors
     /// The file and the key, what was expected and what was found.
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Self, ConfigFileError> {
-        let mut table = load_table(path, &mut vec![])?;
+        let mut table = load_table(path, &[])?;
         for change in overrides {
             set(&mut table, change)?;
         }
@@ -89,30 +89,34 @@ impl RunConfig {
     }
 }
 
-/// Reads a file and lays it over the file that it extends.
-fn load_table(path: &Path, seen: &mut Vec<PathBuf>) -> Result<Table, ConfigFileError> {
-    if seen.iter().any(|p| p == path) || seen.len() > 16 {
+/// Reads a file and lays it over the files that it extends, of which later ones lie above earlier ones. `above`: the
+/// files that led here.
+fn load_table(path: &Path, above: &[&Path]) -> Result<Table, ConfigFileError> {
+    if above.contains(&path) || above.len() > 16 {
         return Err(ConfigFileError::Circle { path: path.into() });
     }
-    seen.push(path.into());
+    let above: Vec<&Path> = above.iter().copied().chain([path]).collect();
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigFileError::Read { path: path.into(), source })?;
     let mut table: Table = toml::from_str(&text).map_err(|error| ConfigFileError::Syntax {
         path: path.into(),
         message: error.to_string().lines().collect::<Vec<_>>().join(" "),
     })?;
-    match table.remove("extends") {
-        None => Ok(table),
-        Some(Value::String(base)) => {
-            let mut below = load_table(&path.with_file_name(base), seen)?;
-            merge(&mut below, table);
-            Ok(below)
-        }
-        Some(other) => Err(ConfigFileError::Keys {
-            path: path.into(),
-            message: format!("extends: expected the name of a file, got {other}"),
-        }),
+    let names = match table.remove("extends") {
+        None => return Ok(table),
+        Some(Value::Array(names)) => names,
+        Some(name) => vec![name],
+    };
+    let mut merged = Table::new();
+    for name in names {
+        let Value::String(name) = name else {
+            let message = format!("extends: expected the name of a file or a list of names, got {name}");
+            return Err(ConfigFileError::Keys { path: path.into(), message });
+        };
+        merge(&mut merged, load_table(&path.with_file_name(name), &above)?);
     }
+    merge(&mut merged, table);
+    Ok(merged)
 }
 
 /// Lays `above` over `below`: tables key by key, anything else replaces. A table that names its `kind` (a schedule)
@@ -197,16 +201,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("base.toml", "[model]\na = 1\nb = 2\n[schedule]\nkind = 'cosine'\nmax_lr = 1.0\n");
-        write("run.toml", "extends = 'base.toml'\n[model]\nb = 3\n[schedule]\nkind = 'rsqrt'\n");
+        write("option.toml", "extends = 'base.toml'\n[model]\na = 4\nb = 4\n");
+        write(
+            "run.toml",
+            "extends = ['base.toml', 'option.toml']\n[model]\nb = 3\n[schedule]\nkind = 'rsqrt'\n",
+        );
         write("circle.toml", "extends = 'circle.toml'\n");
-        let mut table = load_table(&folder.path().join("run.toml"), &mut vec![]).unwrap();
+        let mut table = load_table(&folder.path().join("run.toml"), &[]).unwrap();
         let change = |key: &str, value: &str| Override { key: key.into(), value: value.into() };
         set(&mut table, &change("model.a", "[5]")).unwrap();
         set(&mut table, &change("model.c", "lstm")).unwrap();
         let expected = "[model]\na = [5]\nb = 3\nc = 'lstm'\n[schedule]\nkind = 'rsqrt'\n";
         assert_eq!(table, toml::from_str::<Table>(expected).unwrap());
 
-        let error = load_table(&folder.path().join("circle.toml"), &mut vec![]).unwrap_err();
+        let error = load_table(&folder.path().join("circle.toml"), &[]).unwrap_err();
         assert!(error.to_string().ends_with("expected `extends` to end somewhere, got a circle"));
         let error = set(&mut table, &change("steps", "1")).unwrap_err();
         assert!(error.to_string().starts_with("--steps: expected a key like --section.key"));

@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 mod adafactor;
+mod adamw;
 mod checkpoint;
 mod config;
 mod config_file;
@@ -14,19 +15,24 @@ mod evaluate;
 mod facts;
 mod folder;
 mod meters;
+mod optimizer;
 mod run;
 mod schedule;
 mod timing;
 mod trainer;
+mod transfer;
 
 pub use adafactor::{Adafactor, AdafactorConfig};
+pub use adamw::{AdamW, AdamWConfig};
 pub use checkpoint::{latest_checkpoint, load_model};
 pub use config::{DataConfig, EvaluationConfig, RunConfig, TrainConfig};
 pub use config_file::{ConfigFileError, Override};
 pub use error::TrainError;
 pub use evaluate::{HeldOut, evaluate};
 pub use facts::{build_facts, machine_facts, model_facts};
+pub use optimizer::{Optimizer, OptimizerConfig};
 pub use run::{Progress, Resume, Run, RunOptions, RunOutcome};
-pub use schedule::{Schedule, ScheduleConfig};
+pub use schedule::{After, Schedule, ScheduleConfig, Spike};
 pub use timing::time_in_turn;
 pub use trainer::{StepReport, Trainer};
+pub use transfer::{export_weights, import_weights};

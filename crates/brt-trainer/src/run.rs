@@ -170,11 +170,11 @@ impl Run {
             format: checkpoint::FORMAT,
             num_steps: self.trainer.num_steps(),
             seed: self.options.seed,
-            cursor: self.trainer.cursor(),
+            cursor: Some(self.trainer.cursor()),
             totals: self.meters.totals(),
             sha256: Default::default(),
         };
-        checkpoint::write(&self.options.out, &self.trainer, record)
+        checkpoint::write(&self.options.out, &checkpoint::files(&self.trainer), record)
     }
 
     /// Goes on from the last checkpoint, where the folder holds one; later lines of the metrics are dropped.

@@ -27,6 +27,9 @@ pub enum Schedule {
         min_lr: f64,
         /// What follows the last scheduled step.
         after: After,
+        /// A spike at the start, where it is above the cosine.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spike: Option<Spike>,
     },
     /// Straight line from `max_lr` to `min_lr`.
     Linear {
@@ -61,15 +64,35 @@ pub enum After {
     Hold,
 }
 
+/// A straight line from `lr` at the first step to 0 at step `num_steps`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spike {
+    /// Rate at the first step.
+    pub lr: f64,
+    /// Number of steps.
+    pub num_steps: u64,
+}
+
+impl Spike {
+    fn at(self, x: f64) -> f64 {
+        let num_steps = self.num_steps as f64;
+        self.lr * (num_steps - x) / num_steps
+    }
+}
+
 impl Schedule {
     /// Returns the rates that the schedule is given, by key.
     pub(crate) fn rates(&self) -> Vec<(&'static str, f64)> {
         match *self {
             Self::Rsqrt { max_lr } => max_lr.map(|max_lr| ("max_lr", max_lr)).into_iter().collect(),
             Self::RsqrtToFloor { max_lr, min_lr }
-            | Self::Cosine { max_lr, min_lr, .. }
             | Self::Linear { max_lr, min_lr, .. }
             | Self::Exponential { max_lr, min_lr } => vec![("max_lr", max_lr), ("min_lr", min_lr)],
+            Self::Cosine { max_lr, min_lr, spike, .. } => {
+                let spike = spike.map(|spike| ("spike.lr", spike.lr));
+                [("max_lr", max_lr), ("min_lr", min_lr)].into_iter().chain(spike).collect()
+            }
             Self::Constant { lr } => vec![("lr", lr)],
         }
     }
@@ -82,9 +105,10 @@ impl Schedule {
             Self::Rsqrt { max_lr } => (1. / x.max(100.).sqrt()).min(max_lr.unwrap_or(f64::INFINITY)),
             Self::RsqrtToFloor { max_lr, min_lr } => (min_lr / (x.max(100.) / num_steps).sqrt()).min(max_lr),
             Self::Cosine { min_lr, after: After::Decay, .. } if x >= num_steps => decayed(min_lr),
-            Self::Cosine { max_lr, min_lr, .. } => {
+            Self::Cosine { max_lr, min_lr, spike, .. } => {
                 let phase = std::f64::consts::PI * x.min(num_steps) / num_steps;
-                min_lr + (max_lr - min_lr) * (1. + phase.cos()) / 2.
+                let cosine = min_lr + (max_lr - min_lr) * (1. + phase.cos()) / 2.;
+                spike.map_or(cosine, |spike| spike.at(x).max(cosine))
             }
             Self::Linear { min_lr, after: After::Decay, .. } if x >= num_steps => decayed(min_lr),
             Self::Linear { max_lr, min_lr, .. } => (min_lr + (max_lr - min_lr) * rest).max(min_lr),

@@ -7,7 +7,7 @@ use brt_lm::{LanguageModel, Mode, ModelState};
 use brt_ops::{init::seeded, loss};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Adafactor, RunConfig, TrainError};
+use crate::{Optimizer, RunConfig, TrainError};
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,7 +28,7 @@ pub struct StepReport {
 #[derive(Debug)]
 pub struct Trainer {
     pub(crate) model: LanguageModel,
-    pub(crate) optimizer: Adafactor,
+    pub(crate) optimizer: Optimizer,
     pub(crate) stream: TrainStream,
     pub(crate) state: ModelState,
     config: RunConfig,
@@ -48,7 +48,7 @@ impl Trainer {
             return Err(TrainError::Vocabulary { corpus, model: config.model.vocab_size });
         }
         let model = LanguageModel::new(config.model.clone(), seed, device)?;
-        let optimizer = Adafactor::new(config.optimizer, model.params().named());
+        let optimizer = Optimizer::new(config.optimizer, model.params().named());
         let stream = TrainStream::new(set, config.data.stream(), seed)?;
         let state = model.initial_state(config.data.batch as i64).detach();
         Ok(Self { model, optimizer, stream, state, config, seed, device })

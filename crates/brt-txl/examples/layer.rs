@@ -1,7 +1,7 @@
 //! One Transformer-XL layer over two segments, its cache carried by hand.
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
-use brt_ops::{Carry, CrossQueries, Mode, Params, QkNorm, Temperature, WindowTables};
+use brt_ops::{Carry, CrossQueries, Mode, Params, PositionConfig, QkNorm, Temperature};
 use brt_txl::{KvCache, LayerConfig, TransformerLayer};
 use tch::{Device, Kind, Tensor};
 
@@ -15,13 +15,14 @@ fn main() {
         qk_norm: QkNorm::Unit,
         temperature: Temperature::Raw,
         carry: Carry::Differentiable,
+        position: PositionConfig::PAPER,
         cross_queries: CrossQueries::Absent,
         dropout: 0.,
         attention_dropout: 0.,
     };
     let layer = TransformerLayer::new(&params.root(), config);
     let (num_blocks, batch, window_len) = (1, 2, 32);
-    let tables = WindowTables::block(window_len, Device::Cpu);
+    let tables = config.block_tables(window_len, Device::Cpu);
 
     let mut cache = KvCache::zeros([batch, 4, window_len, 16], Device::Cpu);
     for segment in 0..2 {

@@ -1,14 +1,15 @@
 //! Keys and values that a layer keeps from the last block.
 
-use brt_ops::{dims, expect_shape};
+use brt_ops::{Carry, dims, expect_shape};
 use tch::{Device, Kind, Tensor};
 
-/// Normalised keys and values of the last W tokens of each row.
+/// Normalised keys and values of the last W tokens of each row; of none where layers carry nothing
+/// ([`brt_ops::Carry::None`]).
 #[derive(Debug)]
 pub struct KvCache {
-    /// `[B, H, W, D]`.
+    /// `[B, H, W, D]` or `[B, H, 0, D]`.
     pub keys: Tensor,
-    /// `[B, H, W, D]`.
+    /// As the keys.
     pub values: Tensor,
 }
 
@@ -19,12 +20,16 @@ impl KvCache {
         Self { keys: zeros(), values: zeros() }
     }
 
-    /// Returns the keys and values of the last block.
+    /// Returns the keys and values of the last block, or none.
     ///
     /// # Shapes
     /// `keys`, `values`: `[n, B, H, W, D]`.
-    pub fn last_block(keys: &Tensor, values: &Tensor) -> Self {
-        Self { keys: keys.select(0, -1), values: values.select(0, -1) }
+    pub fn last_block(keys: &Tensor, values: &Tensor, carry: Carry) -> Self {
+        let last = |blocks: &Tensor| match carry {
+            Carry::Differentiable | Carry::Detached => blocks.select(0, -1),
+            Carry::None => blocks.select(0, -1).narrow(-2, 0, 0),
+        };
+        Self { keys: last(keys), values: last(values) }
     }
 
     /// Returns the cache with zeros in the rows where a document starts.

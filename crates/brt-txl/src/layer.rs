@@ -1,10 +1,11 @@
 //! One pre-norm transformer layer over a segment, block by block.
 
 use brt_ops::{
-    Carry, CrossQueries, Linear, Mlp, Mode, Projected, Projection, ProjectionConfig, QkNorm, RmsNorm, Scope,
-    T5Bias, Temperature, WindowTables, Windows, attention, dropout,
+    Carry, CrossQueries, Linear, Mlp, Mode, PositionBias, PositionConfig, Projected, Projection,
+    ProjectionConfig, QkNorm, RmsNorm, Scope, Temperature, WindowShape, WindowTables, Windows, attention,
+    dropout,
 };
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::KvCache;
 
@@ -23,8 +24,10 @@ pub struct LayerConfig {
     pub qk_norm: QkNorm,
     /// How temperatures act.
     pub temperature: Temperature,
-    /// Whether gradients flow from block to block.
+    /// What flows from block to block.
     pub carry: Carry,
+    /// Position information of self-attention.
+    pub position: PositionConfig,
     /// Whether tokens also attend to recurrent states.
     pub cross_queries: CrossQueries,
     /// Dropout rate of activations.
@@ -33,11 +36,27 @@ pub struct LayerConfig {
     pub attention_dropout: f64,
 }
 
+impl LayerConfig {
+    /// Returns the tables of a block of `window_len` tokens.
+    pub fn block_tables(&self, window_len: i64, device: Device) -> WindowTables {
+        let shape = match self.carry {
+            Carry::Differentiable | Carry::Detached => WindowShape::block(window_len),
+            Carry::None => WindowShape::alone(window_len),
+        };
+        WindowTables::new(shape, &self.position, self.head_dim, device)
+    }
+
+    /// Returns the tables of one token after the `num_keys` that it sees of the `window_len` before it.
+    pub fn token_tables(&self, window_len: i64, num_keys: i64, device: Device) -> WindowTables {
+        WindowTables::new(WindowShape::token(window_len, num_keys), &self.position, self.head_dim, device)
+    }
+}
+
 /// Ordinary transformer layer; with cross queries also the token half of a recurrent layer.
 #[derive(Debug)]
 pub struct TransformerLayer {
     attention: Projection,
-    position_bias: T5Bias,
+    position_bias: Option<PositionBias>,
     attention_out: Linear, // [E, HD] or [E, 2HD]
     ffn_norm: RmsNorm,
     ffn: Mlp,
@@ -60,7 +79,7 @@ impl TransformerLayer {
         };
         Self {
             attention: Projection::new(&(p / "attention"), projection),
-            position_bias: T5Bias::new(&(p / "position_bias"), num_heads),
+            position_bias: PositionBias::new(&(p / "position_bias"), &config.position, num_heads),
             attention_out: Linear::new(
                 &(p / "attention_out"),
                 num_attentions * num_heads * head_dim,
@@ -86,7 +105,7 @@ impl TransformerLayer {
         let projected = self.project(xs, mode);
         let windows = self.windows(&projected, cache);
         let attended = self.self_attention(&projected, &windows, tables, mode);
-        let next = KvCache::last_block(&projected.keys, &projected.values);
+        let next = self.next_cache(&projected);
         (self.finish(xs, &[attended], mode), next)
     }
 
@@ -103,6 +122,16 @@ impl TransformerLayer {
         Windows::new([&projected.keys, &projected.values], [&cache.keys, &cache.values], self.config.carry)
     }
 
+    /// Returns the cache for the next segment.
+    pub fn next_cache(&self, projected: &Projected) -> KvCache {
+        KvCache::last_block(&projected.keys, &projected.values, self.config.carry)
+    }
+
+    /// Returns the part of the layer that makes queries and keys.
+    pub fn projection(&self) -> &Projection {
+        &self.attention
+    }
+
     /// Returns what each token reads from exactly the W tokens before it.
     ///
     /// # Shapes
@@ -114,12 +143,18 @@ impl TransformerLayer {
         tables: &WindowTables,
         mode: Mode,
     ) -> Tensor {
-        let bias = self.attention.scale_bias(&self.position_bias.forward(tables)); // [H, W, 2W]
-        let bias = tables.mask_bias(&bias);
-        let shape = brt_ops::dims("bias", &bias);
+        let bias = self.position_bias.as_ref().map(|b| self.attention.scale_bias(&tables.bias(b))); // [H, W, 2W]
+        let bias = tables.mask_bias(bias.as_ref());
+        let (queries, keys) = match self.config.position {
+            PositionConfig::Rotary { .. } => tables.rotate(&p.queries, &windows.keys),
+            _ => (p.queries.shallow_clone(), windows.keys.shallow_clone()),
+        };
+        let [num_queries, num_keys] = tables.shape();
+        let shape = [self.config.num_heads, num_queries, num_keys];
         let multiplier =
             dropout::attention_multiplier(shape, self.config.attention_dropout, mode, bias.device());
-        attention(&p.queries, &windows.keys, &windows.values, Some(&bias), multiplier.as_ref())
+        let read = attention(&queries, &keys, &windows.values, Some(&bias), multiplier.as_ref());
+        tables.clear_blind(read)
     }
 
     /// Projects what the tokens read, adds the residual and runs the feed-forward layer.

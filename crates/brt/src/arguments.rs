@@ -27,6 +27,10 @@ pub(crate) enum Command {
     Generate(GenerateArguments),
     /// Print size, shape and parameters of the model of a run or a configuration.
     Info(InfoArguments),
+    /// Make a run of weights of the official code (safetensors).
+    Import(ImportArguments),
+    /// Write the weights of a run for the official code (safetensors).
+    Export(ExportArguments),
     /// Time training steps of several configurations in turn.
     Time(TimeArguments),
     /// Print what this program runs on: libtorch, device, threads, processor.
@@ -141,6 +145,34 @@ pub(crate) struct GenerateArguments {
 pub(crate) struct InfoArguments {
     /// Folder of a run, or a configuration file.
     pub(crate) path: PathBuf,
+    /// List every tensor, too.
+    #[arg(long)]
+    pub(crate) tensors: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    /// File of weights under their official names, transformer0/tbase/_kvq/keys_layer/kernel; `.` for `/`, and
+    /// params/ or decoder/ in front, are fine.
+    pub(crate) weights: PathBuf,
+    /// Configuration of the model.
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// Folder of the run to make.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// Folder of the run.
+    pub(crate) run: PathBuf,
+    /// File to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// What stands in front of each name; the 2025 release has nothing there
+    #[arg(long, default_value = "decoder/")]
+    pub(crate) prefix: String,
 }
 
 #[derive(Debug, Args)]

@@ -23,6 +23,7 @@ head_dim = 8
 ffn_dim = 32
 window_len = 8
 carry = "differentiable"
+position = { kind = "t5" }
 qk_norm = "unit"
 temperature = "raw"
 logit_divisor = "sqrt_vocab_size"
@@ -36,6 +37,7 @@ segment_len = 32
 target_rule = "across_segments"
 
 [optimizer]
+kind = "adafactor"
 momentum = 0.9
 decay_exponent = 0.8
 clip_threshold = 1.0

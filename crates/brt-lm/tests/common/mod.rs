@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "not every test program uses all of it")]
 
 use brt_lm::{
-    Carry, CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, QkNorm, RecurrenceConfig, Temperature,
+    Carry, CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, PositionConfig, QkNorm,
+    RecurrenceConfig, Temperature,
 };
 use brt_ops::init::seeded;
 use tch::{Device, Kind, Tensor};
@@ -29,17 +30,16 @@ pub(crate) fn config(variant: Option<(Gate, CellLayout)>, window_len: i64, num_s
         ffn_dim: 20,
         window_len,
         carry: Carry::Differentiable,
+        position: PositionConfig::PAPER,
         qk_norm: QkNorm::Unit,
         temperature: Temperature::Raw,
         logit_divisor: LogitDivisor::SqrtModelDim,
         dropout: 0.,
         attention_dropout: 0.,
-        recurrence: variant.map(|(gate, layout)| RecurrenceConfig {
-            layers: vec![-2],
-            gate,
-            layout,
-            num_states,
-        }),
+        segment_len: None,
+        stack_window_len: None,
+        recurrence: variant.map(|(gate, layout)| RecurrenceConfig::new(vec![-2], gate, layout, num_states)),
+        memory: None,
     }
 }
 

@@ -26,6 +26,7 @@ head_dim = 16
 ffn_dim = 64
 window_len = 16
 carry = "differentiable"
+position = { kind = "t5" }
 qk_norm = "unit"
 temperature = "raw"
 logit_divisor = "sqrt_vocab_size"
@@ -40,6 +41,7 @@ target_rule = "across_segments"
 max_document_len = 200
 
 [optimizer]
+kind = "adafactor"
 momentum = 0.9
 decay_exponent = 0.8
 clip_threshold = 1.0

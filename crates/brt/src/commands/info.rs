@@ -1,9 +1,8 @@
-//! `brt info`: size, shape and parameters of a model.
+//! `brt info`: what a model is made of, and what a token costs.
 
 use anyhow::{Result, bail};
-use brt_lm::LanguageModel;
+use brt_lm::{LanguageModel, ModuleSize};
 use brt_trainer::{Override, RunConfig, model_facts};
-use tch::Device;
 
 use crate::{
     arguments::InfoArguments,
@@ -15,22 +14,44 @@ pub(super) fn run(arguments: &InfoArguments, overrides: &[Override]) -> Result<(
         if !overrides.is_empty() {
             bail!("--{}: expected a configuration file to change, got a run", overrides[0].key);
         }
-        super::load_model(&arguments.path, Device::Cpu)?.1
+        super::run_config(&arguments.path)?
     } else {
         RunConfig::load(&arguments.path, overrides)?
     };
-    let model = LanguageModel::new(config.model.clone(), 1, Device::Cpu)?;
-    for (name, tensor) in model.params().named() {
-        result(format!("{:>10}  {:<18} {name}", tensor.numel(), format!("{:?}", tensor.size())));
+    if arguments.tensors {
+        let model = LanguageModel::outline(config.model.clone())?;
+        for (name, tensor) in model.params().named() {
+            result(format!(
+                "{:>13}  {:<18} {name}",
+                count(tensor.numel() as u64),
+                format!("{:?}", tensor.size())
+            ));
+        }
     }
-    let facts = model_facts(&config, model.params().num_parameters());
-    result(facts.description);
+    let modules = config.model.module_sizes()?;
+    result(format!("{:<22} {:<34} {:>13} {:>15}", "layers", "module", "each", "parameters"));
+    for module in &modules {
+        let ModuleSize { layers, module: name, num_each, .. } = module;
+        let total = count(module.num_parameters());
+        result(format!("{layers:<22} {name:<34} {:>13} {total:>15}", count(*num_each)));
+    }
+    let total = modules.iter().map(ModuleSize::num_parameters).sum();
+    let facts = model_facts(&config, total);
+    let model = &config.model;
     result(format!(
-        "{} parameters, {} without the embedding; {} FLOPs per training token; segments of {} tokens",
-        count(facts.num_parameters),
+        "{}\n{} parameters; {} without the embedding; {} in the paper's count, which leaves out embedding, norms, \
+         temperatures and position biases",
+        facts.description,
+        count(total),
         count(facts.num_parameters_without_embedding),
+        count(model.num_layer_parameters()?),
+    ));
+    result(format!(
+        "{} FLOPs per token forward, {} per training token; segments of {} tokens, {} tokens per step",
+        count(model.forward_flops_per_token()),
         count(facts.training_flops_per_token),
-        facts.segment_len
+        facts.segment_len,
+        count(config.data.tokens_per_step()),
     ));
     Ok(())
 }

@@ -8,6 +8,7 @@ mod info;
 mod serve;
 mod time;
 mod train;
+mod weights;
 
 use std::{path::Path, process::ExitCode};
 
@@ -20,10 +21,12 @@ use crate::arguments::{Arguments, Command, DeviceArguments};
 
 /// Runs a command and returns its exit code.
 pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCode> {
-    let takes_overrides =
-        matches!(arguments.command, Command::Train(_) | Command::Info(_) | Command::Time(_));
+    let takes_overrides = matches!(
+        arguments.command,
+        Command::Train(_) | Command::Info(_) | Command::Import(_) | Command::Time(_)
+    );
     if let (Some(change), false) = (overrides.first(), takes_overrides) {
-        bail!("--{}: expected a command with a configuration (train, info, time)", change.key);
+        bail!("--{}: expected a command with a configuration (train, info, import, time)", change.key);
     }
     match arguments.command {
         Command::Data(command) => data::run(command),
@@ -31,6 +34,8 @@ pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCo
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Info(arguments) => info::run(&arguments, overrides),
+        Command::Import(arguments) => weights::import(&arguments, overrides),
+        Command::Export(arguments) => weights::export(&arguments),
         Command::Time(arguments) => time::run(&arguments, overrides),
         Command::Doctor => doctor::run(),
         Command::Serve(arguments) => serve::run(&arguments),
@@ -56,10 +61,22 @@ fn start_device(arguments: DeviceArguments) -> Result<Device> {
 
 /// Returns the model of a run's last checkpoint.
 fn load_model(run: &Path, device: Device) -> Result<(LanguageModel, RunConfig)> {
+    check_run(run)?;
+    Ok(brt_trainer::load_model(run, device)?)
+}
+
+/// Returns the configuration of a run.
+fn run_config(run: &Path) -> Result<RunConfig> {
+    check_run(run)?;
+    Ok(RunConfig::load(&run.join("config.toml"), &[])?)
+}
+
+/// Checks that a folder is a run's.
+fn check_run(run: &Path) -> Result<()> {
     if !run.join("config.toml").exists() {
         bail!("{}: expected the folder of a run (brt train --out), got none", run.display());
     }
-    Ok(brt_trainer::load_model(run, device)?)
+    Ok(())
 }
 
 /// Returns the name of a configuration: its file's, without ending.

@@ -1,0 +1,312 @@
+//! Layers and whole models: outputs, carried state and gradients over segments of which some start a document.
+
+use anyhow::{Context, Result, bail};
+use brt_data::SegmentBatch;
+use brt_lm::{
+    Carry, CellLayout, Gate, LanguageModel, Layer, LayerState, LogitDivisor, Mode, ModelConfig, ModelState,
+    PositionConfig, QkNorm, RecurrenceConfig, Temperature,
+};
+use brt_ops::{Windows, loss, position::AlibiBound};
+use brt_txl::KvCache;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use crate::golden::Golden;
+
+/// Returns the model of a file, in the conventions of the 2025 release that made it.
+pub(crate) fn config(golden: &Golden) -> Result<ModelConfig> {
+    let sidecar = &golden.config;
+    let layers = sidecar["recurrent_layers"].as_array().map(|layers| layers.iter().filter_map(Value::as_i64));
+    let recurrence = recurrence(golden, layers.map_or(vec![0], Iterator::collect))?;
+    let position = position(golden)?;
+    let is_absolute = matches!(position, PositionConfig::Absolute { .. });
+    let segment_len = golden.int("segment_length")?;
+    Ok(ModelConfig {
+        vocab_size: sidecar["vocab"].as_i64().unwrap_or(2),
+        model_dim: golden.int("d_model")?,
+        num_layers: sidecar["num_layers"].as_i64().unwrap_or(1),
+        num_heads: golden.int("num_heads")?,
+        head_dim: golden.int("head_dim")?,
+        ffn_dim: golden.int("mlp_dim")?,
+        window_len: golden.int("window_length")?,
+        carry: match sidecar["transformer_xl_cache"].as_bool() {
+            Some(false) => Carry::None,
+            _ => Carry::Differentiable,
+        },
+        position,
+        qk_norm: match sidecar["normalize_keys_queries"].as_bool() {
+            Some(false) => QkNorm::None,
+            _ => QkNorm::Unit,
+        },
+        temperature: Temperature::Absolute,
+        logit_divisor: LogitDivisor::SqrtModelDim,
+        dropout: 0.,
+        attention_dropout: 0.,
+        segment_len: is_absolute.then_some(segment_len),
+        stack_window_len: None,
+        recurrence,
+        memory: None,
+    })
+}
+
+fn recurrence(golden: &Golden, layers: Vec<i64>) -> Result<Option<RecurrenceConfig>> {
+    let Some(gate) = golden.config["gate"].as_str() else { return Ok(None) };
+    let gate = match gate {
+        "fixed" => Gate::Fixed,
+        "lstm" => Gate::Lstm,
+        other => bail!("config.gate: expected fixed or lstm, got {other}"),
+    };
+    let layout = match golden.config["cell"].as_str() {
+        Some("dual") => CellLayout::Dual,
+        Some("single") => CellLayout::Single,
+        Some("skip") => CellLayout::Skip,
+        other => bail!("config.cell: expected dual, single or skip, got {other:?}"),
+    };
+    let feedback = golden.config["feedback"].as_bool().unwrap_or(false);
+    let num_states = golden.int("num_states")?;
+    Ok(Some(RecurrenceConfig { layers, gate, layout, num_states, feedback, clear_state: false }))
+}
+
+fn position(golden: &Golden) -> Result<PositionConfig> {
+    let number = |key: &str, usual: i64| golden.config[key].as_i64().unwrap_or(usual);
+    let max_half_wavelength = number("rotary_max_half_wavelength", 10_000) as f64;
+    Ok(match golden.config["positions"].as_str() {
+        Some("t5") => PositionConfig::T5 {
+            num_buckets: number("t5_num_buckets", 32),
+            max_distance: number("t5_max_distance", 128),
+        },
+        Some("rotary") => PositionConfig::Rotary { max_half_wavelength },
+        Some("absolute") => PositionConfig::Absolute { max_half_wavelength },
+        Some("fourier") => PositionConfig::Fourier { vector_len: number("fourier_vector_size", 128) },
+        Some("alibi") => PositionConfig::Alibi { bound: AlibiBound::Shared },
+        Some("nn") => PositionConfig::Neural { num_hidden: 128 },
+        Some("orthogonal") => PositionConfig::Orthogonal { num_functions: 7, last_shift: 64. },
+        Some("none") => PositionConfig::None {},
+        other => bail!("config.positions: expected a kind of position, got {other:?}"),
+    })
+}
+
+/// `[B, N, E]` → `[n, B, W, E]`.
+fn to_blocks(x: &Tensor, window_len: i64) -> Tensor {
+    x.unflatten(1, [-1, window_len]).transpose(0, 1)
+}
+
+/// `[n, B, W, E]` → `[B, N, E]`.
+fn from_blocks(x: &Tensor) -> Tensor {
+    x.transpose(0, 1).flatten(1, 2)
+}
+
+/// Reads the state of a layer, caches `[B, W, H, D]` in the files, over that of rows about to start.
+fn read_state(golden: &Golden, prefix: &str, start: LayerState) -> Result<LayerState> {
+    let has = |name: &str| golden.has(&format!("{prefix}{name}"));
+    let read = |name: &str| golden.tensor(&format!("{prefix}{name}"));
+    let cache = if has("keys") {
+        KvCache { keys: read("keys")?.transpose(1, 2), values: read("values")?.transpose(1, 2) }
+    } else {
+        start.cache
+    };
+    let recurrent = if has("recurrent_state") { Some(read("recurrent_state")?) } else { start.recurrent };
+    Ok(LayerState { cache, recurrent, memory: None })
+}
+
+pub(crate) fn check_state(golden: &Golden, prefix: &str, state: &LayerState) -> Result<()> {
+    if golden.has(&format!("{prefix}keys")) {
+        golden.check(&format!("{prefix}keys"), &state.cache.keys.transpose(1, 2))?;
+        golden.check(&format!("{prefix}values"), &state.cache.values.transpose(1, 2))?;
+    }
+    match &state.recurrent {
+        Some(recurrent) => golden.check(&format!("{prefix}recurrent_state"), recurrent),
+        None => Ok(()),
+    }
+}
+
+/// One layer: all segments with our own state carried, then the gradients of segment 1 from the file's state.
+pub(crate) fn check_layer(golden: &Golden) -> Result<()> {
+    let mut config = config(golden)?;
+    if golden.config["cross_attention"].as_bool() == Some(true) {
+        // An ordinary layer under feedback: a recurrent one above it gives it its second queries.
+        let recurrence = RecurrenceConfig {
+            layers: vec![1],
+            gate: Gate::Fixed,
+            layout: CellLayout::Skip,
+            num_states: golden.int("num_states")?,
+            feedback: true,
+            clear_state: false,
+        };
+        config = ModelConfig { num_layers: 2, recurrence: Some(recurrence), ..config };
+    }
+    let model = LanguageModel::new(config, 1, Device::Cpu)?;
+    golden.load_parameters("param.", "transformer0/", &model)?;
+    let check = LayerCheck { golden, layer: &model.layers()[0], model: &model };
+
+    let mut state = check.start()?;
+    for segment in 0..golden.int("num_segments")? {
+        let (ys, after) = check.run(segment, &golden.tensor(&format!("seg{segment}.in.x"))?, &state, None)?;
+        golden.check(&format!("seg{segment}.out.y"), &ys)?;
+        check_state(golden, &format!("seg{segment}.state."), &after)?;
+        check.states_by_block(segment, &state)?;
+        state = after;
+    }
+    check.gradients()
+}
+
+struct LayerCheck<'a> {
+    golden: &'a Golden,
+    layer: &'a Layer,
+    model: &'a LanguageModel,
+}
+
+impl LayerCheck<'_> {
+    fn start(&self) -> Result<LayerState> {
+        let batch = self.golden.int("batch")?;
+        self.model.initial_state(batch).layers.into_iter().next().context("a model has a layer")
+    }
+
+    fn reset(&self, segment: i64, before: &LayerState) -> Result<LayerState> {
+        let starts = self.golden.tensor(&format!("seg{segment}.in.start_of_sequence"))?;
+        Ok(self.layer.reset_rows(before, &starts))
+    }
+
+    /// Reads the keys and values of states that an ordinary layer attends to, `[B, S, H, D]` in the file.
+    fn cross(&self, segment: i64) -> Result<Option<[Tensor; 2]>> {
+        let name = |kind: &str| format!("seg{segment}.in.cross_{kind}");
+        if !self.golden.has(&name("keys")) {
+            return Ok(None);
+        }
+        Ok(Some([self.golden.tensor(&name("keys"))?, self.golden.tensor(&name("values"))?]))
+    }
+
+    /// Returns output and state of a segment. `cross` replaces the file's keys and values of states.
+    fn run(
+        &self,
+        segment: i64,
+        x: &Tensor,
+        before: &LayerState,
+        cross: Option<&[Tensor; 2]>,
+    ) -> Result<(Tensor, LayerState)> {
+        let config = self.model.config();
+        let before = self.reset(segment, before)?;
+        let of_file = self.cross(segment)?;
+        let states = cross.or(of_file.as_ref()).map(|[keys, values]| {
+            let heads_first = |x: &Tensor| x.transpose(1, 2).unsqueeze(0); // [1, B, H, S, D]
+            Windows { keys: heads_first(keys), values: heads_first(values) }
+        });
+        let tables = self.model.tables();
+        let xs = to_blocks(x, config.window_len);
+        let (ys, after) = self.layer.forward(&xs, &before, states.as_ref(), tables, Mode::Eval);
+        Ok((from_blocks(&ys), after))
+    }
+
+    /// Compares the states after every block, and what tokens could read of them, where the file has them.
+    fn states_by_block(&self, segment: i64, before: &LayerState) -> Result<()> {
+        let Some(cell) = self.layer.cell() else { return Ok(()) };
+        let before = self.reset(segment, before)?;
+        let x = self.golden.tensor(&format!("seg{segment}.in.x"))?;
+        let tokens = self.layer.tokens();
+        let projected = tokens.project(&to_blocks(&x, self.model.config().window_len), Mode::Eval);
+        let windows = tokens.windows(&projected, &before.cache);
+        let scan = cell.scan(before.recurrent.as_ref().context("a recurrent state")?, &windows);
+        let prefix = format!("seg{segment}.debug.");
+        for name in self.golden.names(&prefix).map(str::to_string).collect::<Vec<_>>() {
+            let got = match name.strip_prefix("window").and_then(|rest| rest.split_once('.')) {
+                None if name == "window_states" => Tensor::stack(&scan.states, 0),
+                Some((block, "recurrent_keys")) => scan.keys.get(block.parse()?).transpose(1, 2),
+                Some((block, "recurrent_values")) => scan.values.get(block.parse()?).transpose(1, 2),
+                _ => continue,
+            };
+            self.golden.check(&format!("{prefix}{name}"), &got)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the gradients of `sum(y · dy)` of segment 1.
+    fn gradients(&self) -> Result<()> {
+        let golden = self.golden;
+        let x = golden.tensor("seg1.in.x")?.set_requires_grad(true);
+        let cross = self.cross(1)?.map(|cross| cross.map(|x| x.set_requires_grad(true)));
+        let before = read_state(golden, "seg0.state.", self.start()?)?;
+        let (ys, _) = self.run(1, &x, &before, cross.as_ref())?;
+        (ys * golden.tensor("seg1.in.dy")?).sum(Kind::Float).backward();
+        golden.check("grad.seg1.in.x", &x.grad())?;
+        if let Some([keys, values]) = &cross {
+            golden.check("grad.seg1.in.cross_keys", &keys.grad())?;
+            golden.check("grad.seg1.in.cross_values", &values.grad())?;
+        }
+        golden.check_gradients("grad.", "transformer0/", self.model)
+    }
+}
+
+/// A whole model: targets, masks, logits, losses and state of all segments, gradients of the mean loss of segment 1.
+pub(crate) fn check_model(golden: &Golden) -> Result<()> {
+    let model = LanguageModel::new(config(golden)?, 1, Device::Cpu)?;
+    golden.load_parameters("param.", "", &model)?;
+    let mut state = model.initial_state(golden.int("batch")?);
+    for segment in 0..golden.int("num_segments")? {
+        let prefix = format!("seg{segment}.");
+        let input = Segment::read(golden, &prefix, true)?;
+        let (logits, after) = input.run(&model, &state);
+        let (targets, mask) = (&input.targets, &input.mask);
+        golden.check(&format!("{prefix}out.targets"), targets)?;
+        golden.check(&format!("{prefix}out.loss_mask"), &mask.to_kind(Kind::Bool))?;
+        golden.check(&format!("{prefix}out.loss_count"), &mask.sum(Kind::Float).view(1))?;
+        golden.check(&format!("{prefix}out.logits"), &logits)?;
+        let token_loss = loss::cross_entropy(&logits, targets, &mask.ones_like());
+        golden.check(&format!("{prefix}out.token_loss"), &token_loss)?;
+        golden.check(&format!("{prefix}out.loss_sum"), &input.loss(&logits).view(1))?;
+        for (idx, layer) in after.layers.iter().enumerate() {
+            check_state(golden, &format!("{prefix}state.layer{idx}."), layer)?;
+        }
+        state = after;
+    }
+    if golden.names("grad.").next().is_none() {
+        return Ok(());
+    }
+    let start = model.initial_state(golden.int("batch")?);
+    let layers = start.layers.into_iter().enumerate();
+    let layers =
+        layers.map(|(idx, layer)| read_state(golden, &format!("seg0.state.layer{idx}."), layer)).collect();
+    let input = Segment::read(golden, "seg1.", true)?;
+    let (logits, _) = input.run(&model, &ModelState { layers: layers_or(layers)? });
+    (input.loss(&logits) / golden.tensor("seg1.out.loss_count")?).sum(Kind::Float).backward();
+    golden.check_gradients("grad.", "", &model)
+}
+
+fn layers_or(layers: Result<Vec<LayerState>>) -> Result<Vec<LayerState>> {
+    layers
+}
+
+/// Tokens of a segment with the targets and the mask that brt-data makes of them.
+pub(crate) struct Segment {
+    tokens: Tensor,            // [B, N] int64
+    start_of_sequence: Tensor, // [B] bool
+    targets: Tensor,           // [B, N] int64
+    mask: Tensor,              // [B, N] float
+}
+
+impl Segment {
+    pub(crate) fn read(golden: &Golden, prefix: &str, has_mask: bool) -> Result<Self> {
+        let tokens = golden.tensor(&format!("{prefix}in.tokens"))?;
+        let start_of_sequence = golden.tensor(&format!("{prefix}in.start_of_sequence"))?;
+        let rows: Vec<Vec<i64>> = (&tokens).try_into()?;
+        let rows: Vec<Vec<u16>> = rows.iter().map(|row| row.iter().map(|&t| t as u16).collect()).collect();
+        let rows: Vec<&[u16]> = rows.iter().map(Vec::as_slice).collect();
+        let starts: Vec<bool> = (&start_of_sequence).try_into()?;
+        let mut batch = SegmentBatch::of_segments(&rows, &starts, tokens.size()[1] as usize);
+        if has_mask {
+            let mask = golden.tensor(&format!("{prefix}in.loss_mask"))?;
+            batch.restrict(&Vec::<bool>::try_from(mask.reshape(-1))?);
+        }
+        let targets = Tensor::from_slice(&batch.targets).view_as(&tokens);
+        let mask = Tensor::from_slice(&batch.loss_mask).view_as(&tokens);
+        Ok(Self { tokens, start_of_sequence, targets, mask })
+    }
+
+    pub(crate) fn run(&self, model: &LanguageModel, before: &ModelState) -> (Tensor, ModelState) {
+        model.forward(&self.tokens, &model.reset_rows(before, &self.start_of_sequence), Mode::Eval)
+    }
+
+    /// Returns the sum of the losses of all scored tokens.
+    pub(crate) fn loss(&self, logits: &Tensor) -> Tensor {
+        loss::cross_entropy(logits, &self.targets, &self.mask).sum(Kind::Float)
+    }
+}

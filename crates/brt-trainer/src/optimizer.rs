@@ -1,0 +1,66 @@
+//! The optimisers under one name.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::{Adafactor, AdafactorConfig, AdamW, AdamWConfig};
+
+/// Kind of optimiser, with its options.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum OptimizerConfig {
+    /// The paper's.
+    Adafactor(AdafactorConfig),
+    /// The alternative that the paper's code offers.
+    #[serde(rename = "adamw")]
+    AdamW(AdamWConfig),
+}
+
+/// An optimiser of any kind.
+#[derive(Debug)]
+pub enum Optimizer {
+    /// Adafactor.
+    Adafactor(Adafactor),
+    /// AdamW.
+    AdamW(AdamW),
+}
+
+/// Calls the same method of either kind.
+macro_rules! either {
+    ($self:ident, $optimizer:ident => $call:expr) => {
+        match $self {
+            Self::Adafactor($optimizer) => $call,
+            Self::AdamW($optimizer) => $call,
+        }
+    };
+}
+
+impl Optimizer {
+    /// Returns an optimiser of `parameters`, which share storage with the model, with all moments zero.
+    pub fn new(config: OptimizerConfig, parameters: Vec<(String, Tensor)>) -> Self {
+        match config {
+            OptimizerConfig::Adafactor(config) => Self::Adafactor(Adafactor::new(config, parameters)),
+            OptimizerConfig::AdamW(config) => Self::AdamW(AdamW::new(config, parameters)),
+        }
+    }
+
+    /// Updates every parameter from its gradient. A parameter without gradient is taken as having gradient zero.
+    pub fn step(&mut self, learning_rate: f64) {
+        either!(self, optimizer => optimizer.step(learning_rate));
+    }
+
+    /// Returns the moments with names, for a checkpoint.
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        either!(self, optimizer => optimizer.named())
+    }
+
+    /// Returns the number of updates so far.
+    pub fn num_steps(&self) -> u64 {
+        either!(self, optimizer => optimizer.num_steps())
+    }
+
+    /// Sets the number of updates so far, on resuming.
+    pub fn set_num_steps(&mut self, num_steps: u64) {
+        either!(self, optimizer => optimizer.set_num_steps(num_steps));
+    }
+}

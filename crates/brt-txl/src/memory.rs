@@ -1,0 +1,275 @@
+//! kNN memory: a layer that also attends to far earlier keys and values, found by their similarity.
+//!
+//! Source: *Memorizing Transformers*, arXiv 2203.08913, as in the official code of *Block-Recurrent Transformers*.
+
+use brt_ops::{Scope, attention, dims, expect_shape, init::Init};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// Most scores of queries and keys held at once; the store is searched in pieces of this size.
+const MAX_SCORES: i64 = 1 << 23;
+/// Score of a slot that nothing was written to.
+const EMPTY: f64 = -1e6;
+
+/// Size of a memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryConfig {
+    /// Index of the layer that has it; negative ones count from the top.
+    pub layer: i64,
+    /// Number of keys that it holds for each row and head; a multiple of `num_neighbours`, at least a window.
+    pub capacity: i64,
+    /// Number of keys that each query retrieves.
+    pub num_neighbours: i64,
+    /// Whether the layer's attention to its window keeps its position information (2022 release) or has none (2025).
+    pub local_position: bool,
+}
+
+/// First-in-first-out store of keys and values, one for each row and head. Gradients never reach it.
+#[derive(Debug)]
+pub struct KnnMemory {
+    /// `[B, H, capacity, D]`.
+    pub keys: Tensor,
+    /// `[B, H, capacity, D]`.
+    pub values: Tensor,
+    /// Number of tokens written since the row's document began, int64 `[B]`; the next goes to this modulo the capacity.
+    pub num_written: Tensor,
+}
+
+/// What queries retrieved: `[B, H, len, neighbours, D]` each.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// Keys; zeros where the memory has too few.
+    pub keys: Tensor,
+    /// Values; zeros where the memory has too few.
+    pub values: Tensor,
+}
+
+impl KnnMemory {
+    /// Returns an empty memory, `shape` being `[B, H, capacity, D]`.
+    pub fn empty(shape: [i64; 4], device: Device) -> Self {
+        let zeros = || Tensor::zeros(shape, (Kind::Float, device));
+        let num_written = Tensor::zeros([shape[0]], (Kind::Int64, device));
+        Self { keys: zeros(), values: zeros(), num_written }
+    }
+
+    /// Returns the memory empty in the rows where a document starts.
+    ///
+    /// # Shapes
+    /// `start_of_sequence` (bool): `[B]`.
+    #[track_caller]
+    pub fn reset_rows(&self, start_of_sequence: &Tensor) -> Self {
+        expect_shape("start_of_sequence", start_of_sequence, &self.num_written.size());
+        let num_written = self.num_written.masked_fill(start_of_sequence, 0);
+        Self { num_written, ..self.map(Tensor::shallow_clone) }
+    }
+
+    /// Returns a memory made of `f` of every tensor.
+    pub fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self { keys: f(&self.keys), values: f(&self.values), num_written: f(&self.num_written) }
+    }
+
+    /// Finds `num_neighbours` keys with a high product for each query.
+    ///
+    /// The slots are dealt to as many columns in turn, and the best of each column is taken: not quite the best of all,
+    /// but found in one pass, and what the official code does. No tensor of all queries and all keys is made.
+    ///
+    /// # Shapes
+    /// `queries`: `[B, H, len, D]`.
+    pub fn retrieve(&self, queries: &Tensor, num_neighbours: i64) -> Neighbours {
+        let slots = tch::no_grad(|| self.best_slots(queries, num_neighbours)); // [B, H, len, neighbours]
+        let [_, _, len, _] = dims("slots", &slots);
+        let written = slots.less_tensor(&self.num_written.view([-1, 1, 1, 1])).unsqueeze(-1);
+        let flat = slots.flatten(2, 3).unsqueeze(-1);
+        let gather = |store: &Tensor| {
+            let head_dim = store.size()[3];
+            let found = store.gather(2, &flat.expand([-1, -1, -1, head_dim], false), false);
+            found.unflatten(2, [len, num_neighbours]) * &written
+        };
+        Neighbours { keys: gather(&self.keys), values: gather(&self.values) }
+    }
+
+    /// Returns the slot of the highest score in each column, `[B, H, len, neighbours]`.
+    fn best_slots(&self, queries: &Tensor, num_neighbours: i64) -> Tensor {
+        let [batch, num_heads, len, _] = dims("queries", queries);
+        let [_, _, capacity, _] = dims("keys", &self.keys);
+        let options = (Kind::Int64, queries.device());
+        let column = Tensor::arange(num_neighbours, options);
+        let rows_at_once = (MAX_SCORES / (batch * num_heads * len * num_neighbours)).max(1);
+        let mut best: Option<(Tensor, Tensor)> = None; // Scores and slots so far.
+        for start in (0..self.num_used(capacity)).step_by((rows_at_once * num_neighbours) as usize) {
+            let num_slots = (rows_at_once * num_neighbours).min(capacity - start);
+            let keys = self.keys.narrow(2, start, num_slots);
+            let slot = Tensor::arange_start(start, start + num_slots, options);
+            let empty = slot.greater_equal_tensor(&self.num_written.view([-1, 1, 1, 1])); // [B, 1, 1, slots]
+            let scores = queries.matmul(&keys.transpose(-2, -1)).masked_fill(&empty, EMPTY);
+            let (scores, rows) = scores.unflatten(-1, [-1, num_neighbours]).max_dim(-2, false);
+            let slots = rows * num_neighbours + &column + start; // [B, H, len, neighbours]
+            best = Some(match best {
+                None => (scores, slots),
+                Some((best_scores, best_slots)) => {
+                    let better = scores.greater_tensor(&best_scores);
+                    (scores.where_self(&better, &best_scores), slots.where_self(&better, &best_slots))
+                }
+            });
+        }
+        best.map_or_else(|| column.expand([batch, num_heads, len, -1], false), |(_, slots)| slots)
+    }
+
+    /// Returns how many first slots hold anything in some row.
+    fn num_used(&self, capacity: i64) -> i64 {
+        self.num_written.max().int64_value(&[]).min(capacity)
+    }
+
+    /// Writes the keys and values of a block over the oldest ones.
+    ///
+    /// # Shapes
+    /// `keys`, `values`: `[B, H, len, D]`.
+    pub fn append(&mut self, keys: &Tensor, values: &Tensor) {
+        let [batch, _, len, _] = dims("keys", keys);
+        let [_, _, capacity, _] = dims("store", &self.keys);
+        let position = Tensor::arange(len, (Kind::Int64, keys.device()));
+        let slots = (self.num_written.unsqueeze(1) + position).remainder(capacity).view([batch, 1, len, 1]);
+        for (store, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
+            let _ = store.scatter_(2, &slots.expand_as(new), &new.detach());
+        }
+        self.num_written = &self.num_written + len;
+    }
+}
+
+/// Attention of a layer to its memory, mixed with that to its window by a learned gate for each head.
+#[derive(Debug)]
+pub struct MemoryAttention {
+    gate_bias: Tensor, // [H]
+    num_neighbours: i64,
+}
+
+impl MemoryAttention {
+    /// Returns an attention whose gates are half open.
+    pub fn new(p: &Scope, num_heads: i64, num_neighbours: i64) -> Self {
+        Self { gate_bias: p.param("gate_bias", &[num_heads], Init::Zeros), num_neighbours }
+    }
+
+    /// Returns `(1 − γ) · local + γ · memory` with `γ = σ(gate_bias)`, where queries attend to their neighbours alone.
+    ///
+    /// # Shapes
+    /// `queries`, `local` and the result: `[n, B, H, W, D]`; neighbours: one entry for each of the n blocks.
+    pub fn mix(&self, queries: &Tensor, local: &Tensor, neighbours: &[Neighbours]) -> Tensor {
+        let stack = |of: fn(&Neighbours) -> &Tensor| {
+            Tensor::stack(&neighbours.iter().map(of).collect::<Vec<_>>(), 0) // [n, B, H, W, neighbours, D]
+        };
+        let (keys, values) = (stack(|n| &n.keys), stack(|n| &n.values));
+        let read = attention(&queries.unsqueeze(-2), &keys, &values, None, None).squeeze_dim(-2);
+        let gate = self.gate_bias.sigmoid().view([-1, 1, 1]);
+        local.lerp_tensor(&read, &gate)
+    }
+
+    /// Reads the memory block by block, each block finding those before it, and returns the mix and the memory after the
+    /// last block.
+    ///
+    /// # Shapes
+    /// `queries` (scaled), `ordering_queries` ([`brt_ops::Projection::ordering_queries`]), `keys`, `values`, `local` and
+    /// the result: `[n, B, H, W, D]`.
+    pub fn forward(
+        &self,
+        [queries, ordering_queries]: [&Tensor; 2],
+        [keys, values]: [&Tensor; 2],
+        local: &Tensor,
+        memory: &KnnMemory,
+    ) -> (Tensor, KnnMemory) {
+        let mut memory = memory.map(Tensor::copy);
+        let num_blocks = dims::<5>("keys", keys)[0];
+        let read = |t| {
+            let neighbours = self.retrieve(&ordering_queries.get(t), &memory);
+            memory.append(&keys.get(t), &values.get(t));
+            neighbours
+        };
+        let neighbours: Vec<_> = (0..num_blocks).map(read).collect();
+        (self.mix(queries, local, &neighbours), memory)
+    }
+
+    /// Returns what `queries` find, `[B, H, len, D]`.
+    pub fn retrieve(&self, queries: &Tensor, memory: &KnnMemory) -> Neighbours {
+        memory.retrieve(queries, self.num_neighbours)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A memory of 6 slots in 2 columns, into which keys 1, 2, .. were written along one axis.
+    fn memory(num_tokens: i64) -> KnnMemory {
+        let mut memory = KnnMemory::empty([1, 1, 6, 1], Device::Cpu);
+        for token in 1..=num_tokens {
+            let key = Tensor::full([1, 1, 1, 1], token as f64, (Kind::Float, Device::Cpu));
+            memory.append(&key, &(&key * 10.));
+        }
+        memory
+    }
+
+    fn retrieved(memory: &KnnMemory, query: f32) -> (Vec<f64>, Vec<f64>) {
+        let found = memory.retrieve(&Tensor::from_slice(&[query]).view([1, 1, 1, 1]), 2);
+        let list = |x: Tensor| Vec::<f64>::try_from(x.view(-1).to_kind(Kind::Double)).unwrap();
+        (list(found.keys), list(found.values))
+    }
+
+    #[test]
+    fn the_best_of_each_column_is_found() {
+        // Slots 0 .. 6 hold tokens 1 .. 6; columns are 1, 3, 5 and 2, 4, 6.
+        assert_eq!(retrieved(&memory(6), 1.), (vec![5., 6.], vec![50., 60.]));
+        assert_eq!(retrieved(&memory(6), -1.), (vec![1., 2.], vec![10., 20.]));
+    }
+
+    #[test]
+    fn the_oldest_are_overwritten() {
+        // Tokens 7 and 8 lie where 1 and 2 were.
+        assert_eq!(retrieved(&memory(8), 1.).0, [7., 8.]);
+        assert_eq!(retrieved(&memory(8), -1.).0, [3., 4.]);
+    }
+
+    #[test]
+    fn empty_slots_give_zeros() {
+        assert_eq!(retrieved(&memory(0), 1.).0, [0., 0.]);
+        assert_eq!(retrieved(&memory(1), -1.), (vec![1., 0.], vec![10., 0.]));
+        let reset = memory(6).reset_rows(&Tensor::from_slice(&[true]));
+        assert_eq!(retrieved(&reset, 1.).0, [0., 0.]);
+    }
+
+    /// Rows that were reset at different times write to slots of their own.
+    #[test]
+    fn rows_are_independent() {
+        let options = (Kind::Float, Device::Cpu);
+        let block = |seed| {
+            tch::manual_seed(seed);
+            Tensor::randn([2, 1, 4, 3], options)
+        };
+        let mut both = KnnMemory::empty([2, 1, 8, 3], Device::Cpu);
+        both.append(&block(1), &block(2));
+        let mut both = both.reset_rows(&Tensor::from_slice(&[false, true]));
+        both.append(&block(3), &block(4));
+        let mut alone = KnnMemory::empty([1, 1, 8, 3], Device::Cpu);
+        alone.append(&block(3).narrow(0, 1, 1), &block(4).narrow(0, 1, 1));
+        let queries = block(5);
+        let (of_both, of_alone) = (both.retrieve(&queries, 4), alone.retrieve(&queries.narrow(0, 1, 1), 4));
+        assert_eq!(of_both.values.narrow(0, 1, 1), of_alone.values);
+    }
+
+    /// A search in pieces finds what a search at once finds.
+    #[test]
+    fn pieces_do_not_matter() {
+        tch::manual_seed(1);
+        let options = (Kind::Float, Device::Cpu);
+        let (len, capacity, num_neighbours) = (512, 1 << 15, 4);
+        let mut memory = KnnMemory::empty([1, 1, capacity, 2], Device::Cpu);
+        let keys = Tensor::randn([1, 1, capacity, 2], options);
+        memory.append(&keys, &keys);
+        let queries = Tensor::randn([1, 1, len, 2], options);
+        assert!(len * capacity > MAX_SCORES, "the search needs pieces");
+        let scores = queries.matmul(&keys.transpose(-2, -1)).unflatten(-1, [-1, num_neighbours]);
+        let best = scores.max_dim(-2, false).0;
+        let found = memory.retrieve(&queries, num_neighbours);
+        let products = (found.keys * queries.unsqueeze(-2)).sum_dim_intlist(-1, false, Kind::Float);
+        assert!((products - best).abs().max().double_value(&[]) < 1e-5);
+    }
+}

@@ -1,9 +1,10 @@
 //! Configuration of a language model.
 
 use brt_cell::{CellConfig, CellLayout, Gate};
-use brt_ops::{Carry, CrossQueries, PositionConfig, QkNorm, Temperature};
+use brt_ops::{Carry, CrossQueries, PositionConfig, QkNorm, Temperature, WindowShape, WindowTables};
 use brt_txl::{LayerConfig, MemoryConfig};
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 mod validate;
 
@@ -148,7 +149,7 @@ impl ModelConfig {
     /// Returns the indices of the recurrent layers, counted from the bottom, sorted.
     pub fn recurrent_layers(&self) -> Vec<i64> {
         let indices = self.recurrence.iter().flat_map(|r| &r.layers);
-        let mut layers: Vec<_> = indices.map(|&idx| self.from_bottom(idx)).collect();
+        let mut layers: Vec<_> = indices.map(|&idx| self.counted_from_bottom(idx)).collect();
         layers.sort_unstable();
         layers.dedup();
         layers
@@ -156,11 +157,11 @@ impl ModelConfig {
 
     /// Returns the layer with a memory, counted from the bottom.
     pub fn memory_layer(&self) -> Option<i64> {
-        self.memory.map(|memory| self.from_bottom(memory.layer))
+        self.memory.map(|memory| self.counted_from_bottom(memory.layer))
     }
 
     /// Returns the index of a layer counted from the bottom.
-    fn from_bottom(&self, idx: i64) -> i64 {
+    fn counted_from_bottom(&self, idx: i64) -> i64 {
         if idx < 0 { idx + self.num_layers } else { idx }
     }
 
@@ -191,6 +192,25 @@ impl ModelConfig {
             Carry::Detached => format!("XL:{window_len}, {layers} layers"),
             Carry::None => format!("Vanilla:{window_len}, {layers} layers"),
         }
+    }
+
+    /// Returns the tables of a block, which all layers share.
+    pub(crate) fn block_tables(&self, device: Device) -> WindowTables {
+        let shape = match self.carry {
+            Carry::Differentiable | Carry::Detached => WindowShape::block(self.window_len),
+            Carry::None => WindowShape::alone(self.window_len),
+        };
+        WindowTables::new(shape, &self.position, self.head_dim, device)
+    }
+
+    /// Returns the tables of one token after the `num_keys` that it sees.
+    pub(crate) fn token_tables(&self, num_keys: i64, device: Device) -> WindowTables {
+        WindowTables::new(
+            WindowShape::token(self.window_len, num_keys),
+            &self.position,
+            self.head_dim,
+            device,
+        )
     }
 
     /// Returns the configuration of the token half of layer `idx`.

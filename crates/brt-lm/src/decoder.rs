@@ -103,8 +103,7 @@ impl<'a> Decoder<'a> {
     /// model depends on them ([`crate::ModelConfig::segment_len`]).
     pub fn new(model: &'a LanguageModel, state: ModelState) -> Self {
         let config = model.config();
-        let window_len = config.window_len;
-        let tables = config.layer(0).token_tables(window_len, window_len, model.params().device());
+        let tables = config.token_tables(config.window_len, model.params().device());
         let mut decoder =
             Self { model, layers: vec![], feedback: None, tables, block_len: 0, segment_position: 0 };
         tch::no_grad(|| decoder.start_block(state));
@@ -189,7 +188,7 @@ impl<'a> Decoder<'a> {
     /// `Some(None)` for one that sees none, `None` where every token sees W keys.
     fn few_keys(&self) -> Option<Option<WindowTables>> {
         let config = self.model.config();
-        let tables = || config.layer(0).token_tables(config.window_len, self.block_len, self.device());
+        let tables = || config.token_tables(self.block_len, self.device());
         (config.carry == Carry::None).then(|| (self.block_len > 0).then(tables))
     }
 

@@ -50,7 +50,7 @@ impl LanguageModel {
                 .map(|idx| Layer::new(&(&p / "layers" / idx), &config, idx))
                 .collect(),
             final_norm: RmsNorm::new(&(&p / "final_norm"), config.model_dim),
-            tables: config.layer(0).block_tables(config.window_len, params.device()),
+            tables: config.block_tables(params.device()),
             params,
             config,
         })

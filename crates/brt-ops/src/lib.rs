@@ -1,7 +1,7 @@
 //! Tensor operations of the Block-Recurrent Transformer and its baselines.
 //!
 //! Source: *Block-Recurrent Transformers*, arXiv 2203.07852, and its official code. Each operation is checked against
-//! numbers of that code (crate `brt-golden`) and against plain loops (`tests/naive.rs`).
+//! numbers of that code (crate `brt-golden`) and, within whole models, against plain loops (`brt-lm/tests/naive`).
 //!
 //! Letters of the shape comments: B batch rows, N tokens of a segment, W window, n = N / W blocks of a segment,
 //! S recurrent states, E width of the residual stream, H heads, D width of a head, M hidden width of the

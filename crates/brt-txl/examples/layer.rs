@@ -1,7 +1,9 @@
 //! One Transformer-XL layer over two segments, its cache carried by hand.
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
-use brt_ops::{Carry, CrossQueries, Mode, Params, PositionConfig, QkNorm, Temperature};
+use brt_ops::{
+    Carry, CrossQueries, Mode, Params, PositionConfig, QkNorm, Temperature, WindowShape, WindowTables,
+};
 use brt_txl::{KvCache, LayerConfig, TransformerLayer};
 use tch::{Device, Kind, Tensor};
 
@@ -22,7 +24,8 @@ fn main() {
     };
     let layer = TransformerLayer::new(&params.root(), config);
     let (num_blocks, batch, window_len) = (1, 2, 32);
-    let tables = config.block_tables(window_len, Device::Cpu);
+    let tables =
+        WindowTables::new(WindowShape::block(window_len), &config.position, config.head_dim, Device::Cpu);
 
     let mut cache = KvCache::zeros([batch, 4, window_len, 16], Device::Cpu);
     for segment in 0..2 {

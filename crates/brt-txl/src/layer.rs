@@ -2,10 +2,9 @@
 
 use brt_ops::{
     Carry, CrossQueries, Linear, Mlp, Mode, PositionBias, PositionConfig, Projected, Projection,
-    ProjectionConfig, QkNorm, RmsNorm, Scope, Temperature, WindowShape, WindowTables, Windows, attention,
-    dropout,
+    ProjectionConfig, QkNorm, RmsNorm, Scope, Temperature, WindowTables, Windows, attention, dropout,
 };
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::KvCache;
 
@@ -34,22 +33,6 @@ pub struct LayerConfig {
     pub dropout: f64,
     /// Dropout rate of attention probabilities.
     pub attention_dropout: f64,
-}
-
-impl LayerConfig {
-    /// Returns the tables of a block of `window_len` tokens.
-    pub fn block_tables(&self, window_len: i64, device: Device) -> WindowTables {
-        let shape = match self.carry {
-            Carry::Differentiable | Carry::Detached => WindowShape::block(window_len),
-            Carry::None => WindowShape::alone(window_len),
-        };
-        WindowTables::new(shape, &self.position, self.head_dim, device)
-    }
-
-    /// Returns the tables of one token after the `num_keys` that it sees of the `window_len` before it.
-    pub fn token_tables(&self, window_len: i64, num_keys: i64, device: Device) -> WindowTables {
-        WindowTables::new(WindowShape::token(window_len, num_keys), &self.position, self.head_dim, device)
-    }
 }
 
 /// Ordinary transformer layer; with cross queries also the token half of a recurrent layer.

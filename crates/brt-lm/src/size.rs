@@ -15,7 +15,8 @@ pub struct ModuleSize {
     pub num_layers: u64,
     /// Number of parameters in one of them.
     pub num_each: u64,
-    /// Whether it is the embedding, a norm, a temperature or a position bias: what the paper's sizes leave out.
+    /// Whether it is the embedding, a position bias or vectors (norms, temperatures, biases): what the paper's sizes
+    /// leave out.
     pub is_left_out: bool,
 }
 
@@ -46,8 +47,8 @@ impl ModelConfig {
         Ok(modules)
     }
 
-    /// Returns the number of parameters as the paper gives sizes: matrices, states and gates of the layers, without
-    /// embedding, norms, temperatures and position biases.
+    /// Returns the number of parameters as the paper gives sizes: matrices and states of the layers, without embedding,
+    /// position biases and vectors.
     ///
     /// # Errors
     /// A configuration that no model can have.
@@ -65,18 +66,20 @@ fn split_layer(name: &str) -> (Option<u64>, &str) {
     in_layer.map_or((None, name), |(idx, module)| (idx.parse().ok(), module))
 }
 
-/// Returns the module of a parameter, its norm and temperatures apart: `cell.attention`, `ffn`, `position_bias`.
+/// Returns the module of a parameter, vectors beside matrices apart: `cell.attention`, `ffn`, `attention (vectors)`.
 fn module_name(parameter: &str) -> String {
-    let is_small = ["norm.weight", "temperature"].iter().any(|suffix| parameter.ends_with(suffix));
     let num_parts = if parameter.starts_with("cell.") { 2 } else { 1 };
     let module = parameter.split('.').take(num_parts).collect::<Vec<_>>().join(".");
-    if is_small && module.ends_with("attention") { format!("{module} (norm, temperatures)") } else { module }
+    let is_mixed = module.ends_with("attention") || module.ends_with("gate");
+    if is_mixed && is_vector(parameter) { format!("{module} (vectors)") } else { module }
+}
+
+fn is_vector(parameter: &str) -> bool {
+    ["norm.weight", "temperature", "bias"].iter().any(|suffix| parameter.ends_with(suffix))
 }
 
 fn is_left_out(parameter: &str) -> bool {
-    ["embedding", "position_bias"].iter().any(|prefix| parameter.starts_with(prefix))
-        || parameter.ends_with("norm.weight")
-        || parameter.ends_with("temperature")
+    ["embedding", "position_bias"].iter().any(|prefix| parameter.starts_with(prefix)) || is_vector(parameter)
 }
 
 /// Puts layers whose module is of the same size together.
@@ -134,7 +137,7 @@ mod tests {
     #[test]
     fn modules_of_parameters() {
         assert_eq!(module_name("attention.key.weight"), "attention");
-        assert_eq!(module_name("attention.temperature"), "attention (norm, temperatures)");
+        assert_eq!(module_name("attention.temperature"), "attention (vectors)");
         assert_eq!(module_name("cell.ffn.out.weight"), "cell.ffn");
         assert_eq!(module_name("ffn_norm.weight"), "ffn_norm");
     }

@@ -1,164 +1,342 @@
-//! Properties that every variant must have, whatever its numbers: who can see whom, and what state means.
+//! Properties that every kind of model must have, whatever its sizes and numbers: who can see whom, and what state means.
 
 mod common;
 
-use brt_lm::{Carry, Decoder, LanguageModel, Mode, ModelState};
-use common::{VARIANTS, build, config, difference, tokens};
+use brt_lm::{
+    Carry, CellLayout, Decoder, Gate, LanguageModel, Mode, ModelConfig, ModelState, PositionConfig,
+};
+use common::{build_seeded, difference, every_model, plain, recurrent, tokens, with_recurrence};
+use proptest::prelude::*;
 use tch::{Kind, Tensor};
 
-/// Float32 rounding through three layers; logits are of size 1 to 10.
-const ROUNDING: f64 = 2e-5;
+/// Float32 rounding through three layers, of the largest logit.
+const ROUNDING: f64 = 5e-6;
+/// A change that no rounding explains, of the largest logit.
+const CHANGE: f64 = 1e-5;
+const VOCABULARY: i64 = 23;
+
+/// A model with its sizes and a seed for parameters and tokens.
+#[derive(Debug, Clone)]
+struct Case {
+    name: String,
+    config: ModelConfig,
+    num_blocks: i64,
+    batch: i64,
+    seed: u64,
+}
+
+impl Case {
+    fn model(&self) -> LanguageModel {
+        build_seeded(self.config.clone(), self.seed)
+    }
+
+    fn segment_len(&self) -> i64 {
+        self.config.window_len * self.num_blocks
+    }
+
+    /// Returns the tokens of the `idx`-th segment.
+    fn segment(&self, idx: u64) -> Tensor {
+        tokens(self.batch, self.segment_len(), self.seed + 1000 * idx)
+    }
+
+    /// Whether state alone decides how a text goes on, wherever segments begin.
+    fn is_stationary(&self) -> bool {
+        self.config.segment_len.is_none()
+    }
+}
+
+fn sizes() -> impl Strategy<Value = (i64, i64, i64, i64, u64)> {
+    (1i64..=4, 1i64..=4, 1i64..=4, 1i64..=3, 0u64..1000) // W, S, n, B, seed
+}
+
+/// Any model of any size.
+fn any_case() -> impl Strategy<Value = Case> {
+    let num_models = every_model(1, 1, 1).len();
+    (sizes(), 0..num_models).prop_map(|((window_len, num_states, num_blocks, batch, seed), idx)| {
+        let (name, config) = every_model(window_len, num_states, window_len * num_blocks).swap_remove(idx);
+        Case { name, config, num_blocks, batch, seed }
+    })
+}
+
+/// Any model with recurrent layers.
+fn recurrent_case() -> impl Strategy<Value = Case> {
+    any_case().prop_filter("recurrent", |case| case.config.recurrence.is_some())
+}
 
 fn forward(model: &LanguageModel, tokens: &Tensor, state: &ModelState) -> (Tensor, ModelState) {
     tch::no_grad(|| model.forward(tokens, state, Mode::Eval))
 }
 
-fn starts(rows: &[bool]) -> Tensor {
-    Tensor::from_slice(rows)
+/// Difference of two tensors as a share of the largest value.
+fn relative(a: &Tensor, b: &Tensor) -> f64 {
+    difference(a, b) / b.abs().max().double_value(&[]).max(1e-3)
 }
 
-/// A later token never changes an earlier logit; a token of block t changes later blocks of a recurrent model.
-#[test]
-fn nothing_sees_the_future() {
-    let (window_len, num_blocks) = (3, 4);
-    for variant in VARIANTS {
-        let model = build(config(variant, window_len, 2));
-        let before = tokens(1, window_len * num_blocks, 1);
-        let (logits, _) = forward(&model, &before, &model.initial_state(1));
-        for position in 0..window_len * num_blocks {
-            let after = before.copy();
-            let _ = after.get(0).get(position).fill_((before.int64_value(&[0, position]) + 1) % 23);
-            let (changed, _) = forward(&model, &after, &model.initial_state(1));
-            if position > 0 {
-                let past = |x: &Tensor| x.narrow(1, 0, position);
-                assert_eq!(past(&changed), past(&logits), "{variant:?}: token {position} changed its past");
-            }
-            assert!(difference(&changed, &logits) > 1e-4, "{variant:?}: token {position} changed nothing");
+/// Returns the tokens with another one at `position` of row 0.
+fn changed_at(tokens: &Tensor, position: i64) -> Tensor {
+    let changed = tokens.copy();
+    let _ = changed.get(0).get(position).fill_((tokens.int64_value(&[0, position]) + 1) % VOCABULARY);
+    changed
+}
+
+/// Largest difference of all tensors of two states, each relative to its own size.
+fn state_difference(a: &ModelState, b: &ModelState) -> f64 {
+    let pairs = a.named().into_iter().zip(b.named());
+    let differences = pairs.filter(|((_, a), _)| a.numel() > 0).map(|((_, a), (_, b))| {
+        let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+        relative(&a, &b)
+    });
+    differences.fold(0., f64::max)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
+
+    /// A token never changes an earlier logit, nor those of other rows; it changes its own through the residual stream.
+    #[test]
+    fn nothing_sees_the_future(case in any_case(), at in any::<prop::sample::Index>()) {
+        let (model, before) = (case.model(), case.segment(0));
+        let position = at.index(case.segment_len() as usize) as i64;
+        let start = model.initial_state(case.batch);
+        let (logits, _) = forward(&model, &before, &start);
+        let (changed, _) = forward(&model, &changed_at(&before, position), &start);
+        let size = logits.abs().max().double_value(&[]);
+        if position > 0 {
+            let past = |x: &Tensor| x.get(0).narrow(0, 0, position);
+            prop_assert!(difference(&past(&changed), &past(&logits)) <= ROUNDING * size, "{}", case.name);
         }
-    }
-}
-
-/// Attention alone reaches L·W tokens; a recurrent state reaches every later block.
-#[test]
-fn recurrence_reaches_further_than_attention() {
-    let window_len = 2;
-    for variant in VARIANTS {
-        let config = config(variant, window_len, 2);
-        let reach = config.num_layers * window_len;
-        let model = build(config);
-        let before = tokens(1, 16, 1);
-        let after = before.copy();
-        let _ = after.get(0).get(0).fill_((before.int64_value(&[0, 0]) + 1) % 23);
-        let run = |tokens: &Tensor| forward(&model, tokens, &model.initial_state(1)).0;
-        let beyond = |x: &Tensor| x.narrow(1, reach + 1, 16 - reach - 1);
-        let change = difference(&beyond(&run(&after)), &beyond(&run(&before)));
-        assert_eq!(change > 0., variant.is_some(), "{variant:?}: change of {change} beyond attention");
-    }
-}
-
-/// Two segments with carried state equal one segment of both, at odd sizes.
-#[test]
-fn segments_with_carried_state_equal_one_long_segment() {
-    for variant in VARIANTS {
-        for (window_len, num_states, batch, blocks) in
-            [(1, 1, 1, 3), (3, 1, 2, 2), (3, 5, 2, 3), (7, 3, 1, 2)]
-        {
-            let model = build(config(variant, window_len, num_states));
-            let tokens = tokens(batch, 2 * blocks * window_len, 2);
-            let halves = tokens.chunk(2, 1);
-            let (whole, end) = forward(&model, &tokens, &model.initial_state(batch));
-            let (first, middle) = forward(&model, &halves[0], &model.initial_state(batch));
-            let (second, carried_end) = forward(&model, &halves[1], &middle);
-            let error = difference(&Tensor::cat(&[first, second], 1), &whole);
-            assert!(error < ROUNDING, "{variant:?} W {window_len}: logits differ by {error}");
-            for ((name, a), (_, b)) in end.named().into_iter().zip(carried_end.named()) {
-                assert!(difference(&a, &b) < ROUNDING, "{variant:?} W {window_len}: {name}");
-            }
+        if case.batch > 1 {
+            let others = |x: &Tensor| x.narrow(0, 1, case.batch - 1);
+            prop_assert!(difference(&others(&changed), &others(&logits)) <= ROUNDING * size, "{}", case.name);
         }
+        let own = |x: &Tensor| x.get(0).get(position);
+        prop_assert!(difference(&own(&changed), &own(&logits)) > CHANGE * size, "{}", case.name);
     }
-}
 
-/// A row where a document starts equals a fresh model; the other row goes on.
-#[test]
-fn a_reset_row_equals_a_fresh_row() {
-    for variant in VARIANTS {
-        let model = build(config(variant, 3, 4));
-        let (first, second) = (tokens(2, 6, 1), tokens(2, 6, 2));
-        let (_, carried) = forward(&model, &first, &model.initial_state(2));
-        let (reset, _) = forward(&model, &second, &model.reset_rows(&carried, &starts(&[true, false])));
-        let (fresh, _) = forward(&model, &second, &model.initial_state(2));
-        let (continued, _) = forward(&model, &second, &carried);
-        assert_eq!(reset.get(0), fresh.get(0), "{variant:?}");
-        assert_eq!(reset.get(1), continued.get(1), "{variant:?}");
-        assert_ne!(fresh.get(1), continued.get(1), "{variant:?}");
+    /// Attention alone reaches L·W tokens, or the end of the window where nothing is carried.
+    #[test]
+    fn attention_reaches_its_windows(sizes in sizes(), carry in prop::sample::select(vec![
+        Carry::Differentiable, Carry::Detached, Carry::None,
+    ])) {
+        let (window_len, _, _, batch, seed) = sizes;
+        let config = ModelConfig { carry, ..plain(window_len) };
+        let reach = if carry == Carry::None { window_len - 1 } else { config.num_layers * window_len };
+        let num_blocks = reach / window_len + 2;
+        let case = Case { name: format!("{carry:?}"), config, num_blocks, batch, seed };
+        let (model, before) = (case.model(), case.segment(0));
+        let run = |tokens: &Tensor| forward(&model, tokens, &model.initial_state(batch)).0.get(0);
+        let (a, b) = (run(&before), run(&changed_at(&before, 0)));
+        let from = |x: &Tensor, start: i64| x.narrow(0, start, case.segment_len() - start);
+        let size = a.abs().max().double_value(&[]);
+        prop_assert!(difference(&from(&a, reach + 1), &from(&b, reach + 1)) <= ROUNDING * size);
     }
-}
 
-/// The order of the rows does not matter.
-#[test]
-fn rows_are_independent() {
-    for variant in VARIANTS {
-        let model = build(config(variant, 3, 4));
-        let tokens = tokens(3, 9, 1);
-        let order = Tensor::from_slice(&[2i64, 0, 1]);
-        let (logits, _) = forward(&model, &tokens, &model.initial_state(3));
-        let (permuted, _) = forward(&model, &tokens.index_select(0, &order), &model.initial_state(3));
-        assert!(difference(&permuted, &logits.index_select(0, &order)) < ROUNDING, "{variant:?}");
+    /// A recurrent state carries a change beyond what attention reaches: to the last block.
+    #[test]
+    fn recurrence_reaches_further(case in recurrent_case()) {
+        let num_blocks = case.config.num_layers + 3;
+        let window_len = case.config.window_len;
+        let segment_len = case.config.segment_len.map(|_| window_len * num_blocks);
+        let config = ModelConfig { segment_len, ..case.config.clone() };
+        let case = Case { config, num_blocks, ..case };
+        let (model, before) = (case.model(), case.segment(0));
+        let run = |tokens: &Tensor| forward(&model, tokens, &model.initial_state(case.batch)).0.get(0);
+        let last = |x: &Tensor| x.narrow(0, case.segment_len() - window_len, window_len);
+        let change = difference(&last(&run(&changed_at(&before, 0))), &last(&run(&before)));
+        prop_assert!(change > 0., "{}", case.name);
     }
-}
 
-/// Permuting the states together with their initial values and identities changes no logit. With equal initial values
-/// and identities all states stay equal.
-#[test]
-fn states_are_a_set_told_apart_by_their_identities() {
-    for variant in VARIANTS.into_iter().flatten() {
-        let model = build(config(Some(variant), 3, 4));
-        let tokens = tokens(1, 12, 1);
-        let (logits, _) = forward(&model, &tokens, &model.initial_state(1));
-        let order = Tensor::from_slice(&[3i64, 1, 0, 2]);
-        let state_parameters = |model: &LanguageModel| -> Vec<Tensor> {
-            let named = model.params().named();
-            let of_states = |name: &str| name.ends_with("initial_state") || name.ends_with("state_ids");
-            named.into_iter().filter(|(name, _)| of_states(name)).map(|(_, p)| p).collect()
+    /// Two segments with carried state equal one segment of both.
+    #[test]
+    fn a_text_may_be_cut_anywhere_between_blocks(case in any_case(), cut in any::<prop::sample::Index>()) {
+        prop_assume!(case.is_stationary() && case.num_blocks > 1);
+        let (model, text) = (case.model(), case.segment(0));
+        let start = model.initial_state(case.batch);
+        let (whole, end) = forward(&model, &text, &start);
+        let len = case.config.window_len * (1 + cut.index(case.num_blocks as usize - 1) as i64);
+        let (first, carried) = forward(&model, &text.narrow(1, 0, len), &start);
+        let (second, carried_end) = forward(&model, &text.narrow(1, len, case.segment_len() - len), &carried);
+        prop_assert!(relative(&Tensor::cat(&[first, second], 1), &whole) <= ROUNDING, "{}", case.name);
+        prop_assert!(state_difference(&carried_end, &end) <= ROUNDING, "{}", case.name);
+    }
+
+    /// The whole stack window by window, or each layer over the whole segment: the same numbers and gradients.
+    #[test]
+    fn stack_windows_change_nothing(case in any_case(), windows in 1i64..=3) {
+        prop_assume!(case.config.carry != Carry::Detached && !case.config.has_feedback());
+        let text = case.segment(0);
+        let run = |stack_window_len| {
+            let model = build_seeded(ModelConfig { stack_window_len, ..case.config.clone() }, case.seed);
+            let (logits, state) = model.forward(&text, &model.initial_state(case.batch), Mode::Eval);
+            logits.square().mean(Kind::Float).backward();
+            let gradient = model.params().named().swap_remove(1).1.grad(); // The final norm's.
+            (logits.detach(), state.detach(), gradient)
         };
-        for parameter in state_parameters(&model) {
+        let (a, b) = (run(None), run(Some(windows * case.config.window_len)));
+        prop_assert!(relative(&b.0, &a.0) <= ROUNDING, "{}", case.name);
+        prop_assert!(state_difference(&b.1, &a.1) <= ROUNDING, "{}", case.name);
+        prop_assert!(relative(&b.2, &a.2) <= 20. * ROUNDING, "{}", case.name);
+    }
+
+    /// A row where a document starts equals a fresh model; the others go on.
+    #[test]
+    fn a_reset_row_equals_a_fresh_row(case in any_case(), rows in prop::collection::vec(any::<bool>(), 3)) {
+        let model = case.model();
+        let fresh = model.initial_state(case.batch);
+        let (_, carried) = forward(&model, &case.segment(0), &fresh);
+        let starts = Tensor::from_slice(&rows[..case.batch as usize]);
+        let text = case.segment(1);
+        let (got, _) = forward(&model, &text, &model.reset_rows(&carried, &starts));
+        let (of_fresh, _) = forward(&model, &text, &fresh);
+        let (of_carried, _) = forward(&model, &text, &carried);
+        for row in 0..case.batch {
+            let want = if rows[row as usize] { &of_fresh } else { &of_carried };
+            prop_assert!(relative(&got.get(row), &want.get(row)) <= ROUNDING, "{} row {row}", case.name);
+        }
+        // Something is carried, but where nothing can be.
+        if case.config.carry != Carry::None {
+            prop_assert!(relative(&of_carried, &of_fresh) > CHANGE, "{}", case.name);
+        }
+    }
+
+    /// The order of the rows does not matter.
+    #[test]
+    fn rows_are_independent(case in any_case()) {
+        let (model, text) = (case.model(), case.segment(0));
+        let order = Tensor::arange(case.batch, (Kind::Int64, tch::Device::Cpu)).flip([0]);
+        let start = model.initial_state(case.batch);
+        let (logits, _) = forward(&model, &text, &start);
+        let (flipped, _) = forward(&model, &text.index_select(0, &order), &start);
+        prop_assert!(relative(&flipped, &logits.index_select(0, &order)) <= ROUNDING, "{}", case.name);
+    }
+
+    /// Permuting the states together with their initial values and identities permutes the final states and changes no
+    /// logit. With equal initial values and identities all states stay equal.
+    #[test]
+    fn states_are_a_set_told_apart_by_their_identities(case in recurrent_case()) {
+        let (model, text) = (case.model(), case.segment(0));
+        let num_states = case.config.recurrence.as_ref().map_or(0, |r| r.num_states);
+        let recurrent_states = |state: &ModelState| -> Vec<Tensor> {
+            state.layers.iter().filter_map(|layer| layer.recurrent.as_ref().map(Tensor::copy)).collect()
+        };
+        let state_parameters = || {
+            let of_states = |name: &str| name.ends_with("initial_state") || name.ends_with("state_ids");
+            model.params().named().into_iter().filter(move |(name, _)| of_states(name)).map(|(_, p)| p)
+        };
+        let (logits, end) = forward(&model, &text, &model.initial_state(case.batch));
+        let order = Tensor::arange(num_states, (Kind::Int64, tch::Device::Cpu)).flip([0]);
+        for parameter in state_parameters() {
             parameter.detach().copy_(&parameter.index_select(0, &order));
         }
-        let (permuted, _) = forward(&model, &tokens, &model.initial_state(1));
-        assert!(difference(&permuted, &logits) < ROUNDING, "{variant:?}");
+        let (permuted, permuted_end) = forward(&model, &text, &model.initial_state(case.batch));
+        prop_assert!(relative(&permuted, &logits) <= ROUNDING, "{}", case.name);
+        for (a, b) in recurrent_states(&permuted_end).iter().zip(&recurrent_states(&end)) {
+            prop_assert!(relative(a, &b.index_select(1, &order)) <= ROUNDING, "{}", case.name);
+        }
 
-        for parameter in state_parameters(&model) {
+        for parameter in state_parameters() {
             parameter.detach().copy_(&parameter.get(0).expand_as(&parameter).copy());
         }
-        let (_, state) = forward(&model, &tokens, &model.initial_state(1));
-        let states = state.layers[1].recurrent.as_ref().unwrap().get(0);
-        assert!(difference(&states, &states.get(0).expand_as(&states)) < ROUNDING, "{variant:?}");
+        let (_, end) = forward(&model, &text, &model.initial_state(case.batch));
+        for states in recurrent_states(&end) {
+            let first = states.narrow(1, 0, 1).expand_as(&states);
+            prop_assert!(relative(&states, &first) <= ROUNDING, "{}", case.name);
+        }
     }
-}
 
-/// A fixed gate that is wide open keeps the state as it is; one that is shut forgets it.
-#[test]
-fn a_fixed_gate_freezes_or_forgets() {
-    use brt_lm::{CellLayout, Gate};
-    let model = build(config(Some((Gate::Fixed, CellLayout::Skip)), 3, 4));
-    let set_gate = |value: f64| {
-        let gate = model.params().named().into_iter().find(|(name, _)| name.ends_with("gate_bias"));
-        let _ = gate.unwrap().1.detach().fill_(value);
-    };
-    let recurrent = |state: &ModelState| state.layers[1].recurrent.as_ref().unwrap().copy();
-    let initial = model.initial_state(1);
-    set_gate(100.);
-    let (_, frozen) = forward(&model, &tokens(1, 9, 1), &initial);
-    assert_eq!(recurrent(&frozen), recurrent(&initial));
-    set_gate(-100.);
-    // One block: the next state is the update alone, whatever the gate's bias adds of the old state.
-    let after = |state: &ModelState| recurrent(&forward(&model, &tokens(1, 3, 1), state).1);
-    let forgotten = after(&initial);
-    set_gate(0.);
-    let half = after(&initial);
-    let mean = (&forgotten + recurrent(&initial)) / 2.;
-    assert!(difference(&half, &mean) < ROUNDING, "half of the update and half of the old state");
-    assert!(difference(&forgotten, &recurrent(&initial)) > 0.1);
+    /// A fixed gate that is wide open keeps the state as it is, so that tokens read the same memory in every block; one
+    /// that is shut forgets it; one half open takes the mean.
+    #[test]
+    fn a_fixed_gate_freezes_or_forgets(
+        sizes in sizes(),
+        layout in prop::sample::select(vec![CellLayout::Skip, CellLayout::Single]),
+    ) {
+        let (window_len, num_states, _, batch, seed) = sizes;
+        let config = recurrent(Gate::Fixed, layout, window_len, num_states);
+        let model = build_seeded(config, seed);
+        let gates = || model.params().named().into_iter().filter(|(name, _)| name.ends_with("gate_bias"));
+        let state_after = |bias: f64, num_blocks: i64| {
+            gates().for_each(|(_, gate)| { let _ = gate.detach().fill_(bias); });
+            let text = tokens(batch, window_len * num_blocks, seed);
+            let (_, state) = forward(&model, &text, &model.initial_state(batch));
+            state.layers[1].recurrent.as_ref().map(Tensor::copy).ok_or(TestCaseError::fail("no state"))
+        };
+        let initial = model.initial_state(batch).layers.swap_remove(1).recurrent;
+        let initial = initial.ok_or(TestCaseError::fail("no state"))?;
+        prop_assert_eq!(state_after(100., 3)?, initial.copy());
+        let forgotten = state_after(-100., 1)?;
+        let mean = (&forgotten + &initial) / 2.;
+        prop_assert!(relative(&state_after(0., 1)?, &mean) <= ROUNDING);
+        prop_assert!(relative(&forgotten, &initial) > CHANGE);
+    }
+
+    /// Token by token equals segment by segment, from a carried state, over several segments, whatever the batch.
+    #[test]
+    fn decoding_equals_training_forward(case in any_case()) {
+        let model = case.model();
+        let (_, state) = forward(&model, &case.segment(0), &model.initial_state(case.batch));
+        let mut decoder = Decoder::new(&model, state.map(Tensor::copy));
+        let mut state = state;
+        for segment in 1..=2 {
+            let text = case.segment(segment);
+            let (logits, next) = forward(&model, &text, &state);
+            for position in 0..case.segment_len() {
+                let got = decoder.step(&text.select(1, position));
+                let error = relative(&got, &logits.select(1, position));
+                prop_assert!(error <= 2. * ROUNDING, "{}: position {position}: {error}", case.name);
+            }
+            state = next;
+        }
+    }
+
+    /// Feeding a prompt at once, in pieces, and token by token gives the same next logits.
+    #[test]
+    fn feeding_in_pieces_equals_feeding_at_once(case in any_case(), cut in any::<prop::sample::Index>()) {
+        let model = case.model();
+        let prompt = tokens(1, 2 * case.segment_len() + 1, case.seed).get(0);
+        let prompt: Vec<i64> = prompt.try_into().map_err(|_| TestCaseError::fail("a row of tokens"))?;
+        let at_once = Decoder::new(&model, model.initial_state(1)).feed(&prompt);
+        let mut decoder = Decoder::new(&model, model.initial_state(1));
+        let (first, rest) = prompt.split_at(1 + cut.index(prompt.len() - 1));
+        let _ = decoder.feed(first);
+        let in_pieces = decoder.feed(rest);
+        prop_assert!(relative(&in_pieces, &at_once) <= 2. * ROUNDING, "{}", case.name);
+    }
+
+    /// With its state cleared a recurrent model forgets what came before the segment, but for its caches.
+    #[test]
+    fn a_cleared_state_lives_for_one_segment(sizes in sizes()) {
+        let (window_len, num_states, num_blocks, batch, seed) = sizes;
+        let segment_len = Some(window_len * num_blocks);
+        let config = recurrent(Gate::Lstm, CellLayout::Dual, window_len, num_states);
+        let clear = ModelConfig { segment_len, ..with_recurrence(config.clone(), |r| r.clear_state = true) };
+        let (carrying, clearing) = (build_seeded(config.clone(), seed), build_seeded(clear, seed));
+        let case = Case { name: String::new(), config, num_blocks, batch, seed };
+        let (_, state) = forward(&carrying, &case.segment(0), &carrying.initial_state(batch));
+        let text = case.segment(1);
+        let (cleared, _) = forward(&clearing, &text, &state);
+        let (by_hand, _) = forward(&carrying, &text, &carrying.reset_recurrent_states(&state));
+        let (carried, _) = forward(&carrying, &text, &state);
+        prop_assert!(relative(&cleared, &by_hand) <= ROUNDING);
+        prop_assert!(relative(&cleared, &carried) > CHANGE);
+    }
+
+    /// Absolute positions start again with every segment: the same segment twice is not one segment of both.
+    #[test]
+    fn absolute_positions_restart(sizes in sizes()) {
+        let (window_len, _, num_blocks, batch, seed) = sizes;
+        let position = PositionConfig::Absolute { max_half_wavelength: 10_000. };
+        let segment_len = window_len * num_blocks;
+        let config = ModelConfig { position, segment_len: Some(segment_len), carry: Carry::None, ..plain(window_len) };
+        let model = build_seeded(config, seed);
+        let text = tokens(batch, segment_len, seed);
+        let (first, state) = forward(&model, &text, &model.initial_state(batch));
+        let (second, _) = forward(&model, &text, &state);
+        prop_assert!(relative(&second, &first) <= ROUNDING); // Nothing is carried: position 0 again.
+        let other = ModelConfig { position: PositionConfig::None {}, segment_len: None, ..model.config().clone() };
+        let (without, _) = forward(&build_seeded(other, seed), &text, &state);
+        prop_assert!(relative(&without, &first) > CHANGE);
+    }
 }
 
 /// Detached blocks are Transformer-XL: a segment of three windows has the gradients of three segments of one window
@@ -168,8 +346,8 @@ fn detached_blocks_are_transformer_xl() {
     let window_len = 3;
     let tokens = tokens(2, 3 * window_len, 5);
     let losses = |logits: &Tensor| logits.log_softmax(-1, Kind::Float).square().sum(Kind::Float);
-    let gradients = |carry: Carry, segments: &[Tensor]| {
-        let model = build(brt_lm::ModelConfig { carry, ..config(None, window_len, 1) });
+    let gradients = |carry: Carry, stack_window_len: Option<i64>, segments: &[Tensor]| {
+        let model = build_seeded(ModelConfig { carry, stack_window_len, ..plain(window_len) }, 3);
         let mut state = model.initial_state(2);
         for segment in segments {
             let (logits, next) = model.forward(segment, &state, Mode::Eval);
@@ -178,44 +356,16 @@ fn detached_blocks_are_transformer_xl() {
         }
         model.params().named().into_iter().map(|(name, p)| (name, p.grad())).collect::<Vec<_>>()
     };
-    let one_by_one = gradients(Carry::Differentiable, &tokens.split(window_len, 1));
-    let at_once = gradients(Carry::Detached, &[tokens.shallow_clone()]);
-    let sliding = gradients(Carry::Differentiable, &[tokens]);
-    let mut sliding_differs = false;
-    for (((name, a), (_, b)), (_, c)) in one_by_one.iter().zip(&at_once).zip(&sliding) {
-        let size = a.abs().max().double_value(&[]);
-        assert!(difference(a, b) <= 1e-5 * size, "{name}: {} of {size}", difference(a, b));
-        sliding_differs |= difference(a, c) > 1e-3 * size;
-    }
-    assert!(sliding_differs, "gradients of the sliding-window model cross blocks");
-}
-
-/// Token by token equals segment by segment, from a carried state, whatever the batch.
-#[test]
-fn decoding_equals_training_forward() {
-    for variant in VARIANTS {
-        let model = build(config(variant, 3, 4));
-        let (past, now) = (tokens(2, 6, 1), tokens(2, 12, 2));
-        let (_, state) = forward(&model, &past, &model.initial_state(2));
-        let (logits, _) = forward(&model, &now, &state);
-        let mut decoder = Decoder::new(&model, state);
-        for position in 0..12 {
-            let got = decoder.step(&now.select(1, position));
-            let error = difference(&got, &logits.select(1, position));
-            assert!(error < ROUNDING, "{variant:?}: position {position}: {error}");
+    let one_by_one = gradients(Carry::Differentiable, None, &tokens.split(window_len, 1));
+    let sliding = gradients(Carry::Differentiable, None, &[tokens.shallow_clone()]);
+    for stack_window_len in [None, Some(window_len)] {
+        let at_once = gradients(Carry::Detached, stack_window_len, &[tokens.shallow_clone()]);
+        let mut sliding_differs = false;
+        for (((name, a), (_, b)), (_, c)) in one_by_one.iter().zip(&at_once).zip(&sliding) {
+            let size = a.abs().max().double_value(&[]);
+            assert!(difference(a, b) <= 1e-5 * size, "{name}: {} of {size}", difference(a, b));
+            sliding_differs |= difference(a, c) > 1e-3 * size;
         }
+        assert!(sliding_differs, "gradients of the sliding-window model cross blocks");
     }
-}
-
-/// Feeding a prompt at once, in pieces, and token by token gives the same next logits.
-#[test]
-fn feeding_in_pieces_equals_feeding_at_once() {
-    let model = build(config(VARIANTS[1], 4, 3));
-    let prompt: Vec<i64> = tokens(1, 19, 1).get(0).try_into().unwrap();
-    let at_once = Decoder::new(&model, model.initial_state(1)).feed(&prompt);
-    let mut decoder = Decoder::new(&model, model.initial_state(1));
-    let _ = decoder.feed(&prompt[..5]);
-    let _ = decoder.feed(&prompt[5..6]);
-    let in_pieces = decoder.feed(&prompt[6..]);
-    assert!(difference(&at_once, &in_pieces) < ROUNDING);
 }

@@ -39,8 +39,7 @@ pub(super) fn run(arguments: &InfoArguments, overrides: &[Override]) -> Result<(
     let facts = model_facts(&config, total);
     let model = &config.model;
     result(format!(
-        "{}\n{} parameters; {} without the embedding; {} in the paper's count, which leaves out embedding, norms, \
-         temperatures and position biases",
+        "{}\n{} parameters; {} without the embedding; {} in the paper's count, matrices and states of the layers",
         facts.description,
         count(total),
         count(facts.num_parameters_without_embedding),

@@ -160,3 +160,19 @@ pub fn causal_mask([num_queries, num_keys, offset]: [i64; 3], window_len: i64, d
     let distance = query - Tensor::arange(num_keys, options).unsqueeze(0); // [q, k], positive in the past
     distance.greater(0).logical_and(&distance.less_equal(window_len))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row whose logits are all masked gives zeros and has no gradient; other rows are those of a plain softmax.
+    #[test]
+    fn safe_softmax_of_masked_rows() {
+        let logits = Tensor::from_slice(&[MASKED as f32, MASKED as f32, 1., MASKED as f32]).view([2, 2]);
+        let logits = logits.set_requires_grad(true);
+        let weights = safe_softmax(&logits);
+        assert_eq!(weights, Tensor::from_slice(&[0f32, 0., 1., 0.]).view([2, 2]));
+        (weights * Tensor::from_slice(&[3f32, 5.])).sum(Kind::Float).backward();
+        assert_eq!(logits.grad().get(0), Tensor::from_slice(&[0f32, 0.]));
+    }
+}

@@ -179,3 +179,39 @@ impl SecondMoment {
 fn rms(x: &Tensor) -> Tensor {
     x.square().mean(Kind::Float).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn optimizer(shape: &[i64]) -> (Adafactor, Tensor) {
+        let parameter = Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let named = vec![("p".into(), parameter.shallow_clone())];
+        (Adafactor::new(AdafactorConfig::PAPER, named), parameter)
+    }
+
+    /// After a step with learning rate 0, as at the start of a warm-up, nothing has moved but the second moments.
+    #[test]
+    fn a_step_of_rate_zero_moves_nothing() {
+        let (mut adafactor, parameter) = optimizer(&[4, 3]);
+        parameter.square().sum(Kind::Float).backward();
+        adafactor.step(0.);
+        assert_eq!(parameter, parameter.ones_like());
+        let moments = adafactor.named();
+        let moment = |name: &str| moments.iter().find(|(n, _)| n == name).unwrap().1.copy();
+        assert_eq!(moment("p.momentum"), parameter.zeros_like());
+        assert_eq!(moment("p.second_moment"), parameter.full_like(4.)); // The gradient is 2.
+    }
+
+    /// A matrix is factored where both of its dimensions reach 128.
+    #[test]
+    fn small_matrices_are_not_factored() {
+        let kinds = |shape: &[i64]| -> Vec<String> {
+            optimizer(shape).0.named().into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(kinds(&[128, 127]), ["p.momentum", "p.second_moment"]);
+        assert_eq!(kinds(&[128, 128]), ["p.column", "p.momentum", "p.row"]);
+        assert_eq!(kinds(&[4096]), ["p.momentum", "p.second_moment"]);
+    }
+}

@@ -38,3 +38,21 @@ impl Buckets {
         half.causal(distance.abs()) + if distance < 0 { half.num_buckets } else { 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first distance of each bucket that holds several, as the specification lists them.
+    #[test]
+    fn buckets_of_the_paper() {
+        let starts = [16, 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113];
+        for distance in 0..=140 {
+            let expected = match distance {
+                0..16 => distance,
+                _ => 15 + starts.iter().filter(|start| **start <= distance).count() as i64,
+            };
+            assert_eq!(Buckets::PAPER.causal(distance), expected, "distance {distance}");
+        }
+    }
+}

@@ -62,9 +62,28 @@ pub(crate) fn count(n: u64) -> String {
     }
 }
 
+/// Formats a count exactly: 12,345,678.
+pub(crate) fn exact(n: u64) -> String {
+    let digits = n.to_string();
+    let first = digits.len() % 3;
+    let groups =
+        digits.as_bytes()[first..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    let groups: Vec<String> =
+        Some(digits[..first].to_string()).into_iter().filter(|g| !g.is_empty()).chain(groups).collect();
+    groups.join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exact_counts() {
+        assert_eq!(
+            [7, 123, 1234, 123_456, 7_654_321].map(exact),
+            ["7", "123", "1,234", "123,456", "7,654,321"]
+        );
+    }
 
     #[test]
     fn counts() {

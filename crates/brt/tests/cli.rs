@@ -1,129 +1,17 @@
 //! The program as a user meets it: real processes, real signals, the errors of every day.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod common;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    path::Path,
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-/// Text to learn: sources of this crate.
-const TEXTS: [&str; 3] =
-    [include_str!("../src/arguments.rs"), include_str!("../src/main.rs"), include_str!("../src/output.rs")];
-
-const CONFIG: &str = r#"
-[model]
-vocab_size = 260
-model_dim = 16
-num_layers = 2
-num_heads = 2
-head_dim = 8
-ffn_dim = 32
-window_len = 8
-carry = "differentiable"
-position = { kind = "t5" }
-qk_norm = "unit"
-temperature = "raw"
-logit_divisor = "sqrt_vocab_size"
-dropout = 0.1
-attention_dropout = 0.0
-recurrence = { layers = [-1], gate = "lstm", layout = "dual", num_states = 4 }
-
-[data]
-batch = 2
-segment_len = 32
-target_rule = "across_segments"
-
-[optimizer]
-kind = "adafactor"
-momentum = 0.9
-decay_exponent = 0.8
-clip_threshold = 1.0
-weight_decay = 0.0
-
-[schedule]
-kind = "rsqrt"
-num_warmup_steps = 10
-multiplier = 0.3
-
-[train]
-num_steps = 60
-log_every = 3
-checkpoint_every = 5
-validate_every = 30
-
-[evaluation]
-batch = 2
-max_document_len = 256
-"#;
-
-/// A folder with a prepared corpus and a configuration.
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for (split, text) in ["train", "validation", "test"].into_iter().zip(TEXTS) {
-            let texts = folder.path().join("text").join(split);
-            fs::create_dir_all(&texts).unwrap();
-            fs::write(texts.join("a.rs"), text).unwrap();
-            fs::write(texts.join("b.rs"), text.replace("fn ", "fun ")).unwrap();
-            fs::write(texts.join("short.rs"), "fn f()").unwrap(); // Shorter than a window.
-        }
-        fs::write(folder.path().join("tiny.toml"), CONFIG).unwrap();
-        let place = Self { folder };
-        let source = format!("folder:{}", place.path("text").display());
-        let output = place.brt(&["data", "prepare", "--corpus", &source, "--out", &place.text("corpus")]);
-        assert!(output.status.success(), "{output:?}");
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    /// A command without any environment variable: the program finds libtorch by itself.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_brt"));
-        command.args(arguments).env_clear().stdin(Stdio::null());
-        command
-    }
-
-    fn brt(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn train(&self, out: &str) -> Command {
-        let (config, data, out) = (self.text("tiny.toml"), self.text("corpus"), self.text(out));
-        self.command(&["train", &config, "--data", &data, "--out", &out, "--threads", "1", "--resume"])
-    }
-
-    fn start(&self, out: &str) -> Child {
-        self.train(out).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-
-    /// The losses of a finished run; times and memory differ from run to run.
-    fn losses(&self, out: &str) -> serde_json::Value {
-        let result = fs::read(self.path(out).join("result.json")).unwrap();
-        let mut result: serde_json::Value = serde_json::from_slice(&result).unwrap();
-        for line in result["curve"].as_array_mut().unwrap() {
-            line["step_secs"].take();
-        }
-        serde_json::json!([result["curve"], result["test"], result["test_state_reset"]])
-    }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use common::{Place, stderr};
 
 /// Waits until a run has logged that many lines.
 fn wait_for_lines(run: &Path, num_lines: usize) {
@@ -220,7 +108,7 @@ fn mistakes_are_told_in_one_line() {
         arguments.iter().map(|a| a.to_string()).collect::<Vec<_>>()
     };
     let words = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<_>>();
-    let in_place = |text: &str| words(&text.replace('@', &place.folder.path().display().to_string()));
+    let in_place = |text: &str| words(&text.replace('@', &place.folder()));
     let cases = [
         (train(&["--model.windw_len", "8"]), "tiny.toml: unknown field `windw_len`"),
         (train(&["--model.window_len", "5"]), "expected a divisor of the segment length 32, got 5"),

@@ -6,7 +6,7 @@ use brt_trainer::{Override, RunConfig, model_facts};
 
 use crate::{
     arguments::InfoArguments,
-    output::{count, result},
+    output::{exact, result},
 };
 
 pub(super) fn run(arguments: &InfoArguments, overrides: &[Override]) -> Result<()> {
@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &InfoArguments, overrides: &[Override]) -> Result<(
         for (name, tensor) in model.params().named() {
             result(format!(
                 "{:>13}  {:<18} {name}",
-                count(tensor.numel() as u64),
+                exact(tensor.numel() as u64),
                 format!("{:?}", tensor.size())
             ));
         }
@@ -32,8 +32,8 @@ pub(super) fn run(arguments: &InfoArguments, overrides: &[Override]) -> Result<(
     result(format!("{:<22} {:<34} {:>13} {:>15}", "layers", "module", "each", "parameters"));
     for module in &modules {
         let ModuleSize { layers, module: name, num_each, .. } = module;
-        let total = count(module.num_parameters());
-        result(format!("{layers:<22} {name:<34} {:>13} {total:>15}", count(*num_each)));
+        let total = exact(module.num_parameters());
+        result(format!("{layers:<22} {name:<34} {:>13} {total:>15}", exact(*num_each)));
     }
     let total = modules.iter().map(ModuleSize::num_parameters).sum();
     let facts = model_facts(&config, total);
@@ -41,16 +41,16 @@ pub(super) fn run(arguments: &InfoArguments, overrides: &[Override]) -> Result<(
     result(format!(
         "{}\n{} parameters; {} without the embedding; {} in the paper's count, matrices and states of the layers",
         facts.description,
-        count(total),
-        count(facts.num_parameters_without_embedding),
-        count(model.num_layer_parameters()?),
+        exact(total),
+        exact(facts.num_parameters_without_embedding),
+        exact(model.num_layer_parameters()?),
     ));
     result(format!(
         "{} FLOPs per token forward, {} per training token; segments of {} tokens, {} tokens per step",
-        count(model.forward_flops_per_token()),
-        count(facts.training_flops_per_token),
+        exact(model.forward_flops_per_token()),
+        exact(facts.training_flops_per_token),
         facts.segment_len,
-        count(config.data.tokens_per_step()),
+        exact(config.data.tokens_per_step()),
     ));
     Ok(())
 }

@@ -59,6 +59,30 @@ fn an_interrupted_run_equals_an_uninterrupted_one() {
     assert_eq!(place.finish("whole"), whole);
 }
 
+/// Whatever a model carries and an optimiser keeps is in a checkpoint.
+#[test]
+fn every_kind_of_state_is_resumed() {
+    tch::set_num_threads(1);
+    let kinds: [&[(&str, &str)]; 5] = [
+        &[("model.memory", "{ layer = 0, capacity = 24, num_neighbours = 4, local_position = true }")],
+        &[("model.carry", "none")],
+        &[("model.recurrence.feedback", "true")],
+        &[("model.recurrence.clear_state", "true"), ("model.segment_len", "64")],
+        &[], // AdamW
+    ];
+    for overrides in kinds {
+        let place = Place::with(overrides);
+        if overrides.is_empty() {
+            place.use_adamw();
+        }
+        let whole = place.finish("whole");
+        assert!(matches!(place.run("cut", Some(4)), Ok(RunOutcome::Interrupted { num_steps: 4 })));
+        assert_eq!(comparable(&place.finish("cut")), comparable(&whole), "{overrides:?}");
+        let end = |out: &str| tensors(&latest_checkpoint(&place.path(out)).unwrap().unwrap());
+        assert!(end("cut") == end("whole"), "{overrides:?}: tensors differ");
+    }
+}
+
 /// Interrupted while the test documents are scored, a run saves nothing new and scores them again.
 #[test]
 fn an_interruption_while_scoring_is_resumed() {

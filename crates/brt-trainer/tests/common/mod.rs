@@ -65,11 +65,17 @@ max_document_len = 300
 
 pub(crate) struct Place {
     folder: tempfile::TempDir,
+    overrides: Vec<(&'static str, &'static str)>,
 }
 
 impl Place {
     /// A folder with a corpus of real text: pages of this repository's books.
     pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with another configuration.
+    pub(crate) fn with(overrides: &[(&'static str, &'static str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = folder.path().join("text");
         for (split, count) in [("train", 5), ("validation", 2), ("test", 2)] {
@@ -81,7 +87,15 @@ impl Place {
         }
         prepare(&CorpusSource::Folder { path: text }, &folder.path().join("corpus")).unwrap();
         fs::write(folder.path().join("tiny.toml"), CONFIG).unwrap();
-        Self { folder }
+        Self { folder, overrides: overrides.to_vec() }
+    }
+
+    /// Trains by AdamW from now on.
+    pub(crate) fn use_adamw(&self) {
+        let adamw = "kind = \"adamw\"\nbeta1 = 0.9\nbeta2 = 0.98\nepsilon = 1e-8\nweight_decay = 1e-4\n\n";
+        let (before, rest) = CONFIG.split_once("kind = \"adafactor\"").unwrap();
+        let (_, after) = rest.split_once("\n\n").unwrap();
+        fs::write(self.path("tiny.toml"), format!("{before}{adamw}{after}")).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -90,7 +104,8 @@ impl Place {
 
     pub(crate) fn config(&self, overrides: &[(&str, &str)]) -> RunConfig {
         let change = |&(key, value): &(&str, &str)| Override { key: key.into(), value: value.into() };
-        RunConfig::load(&self.path("tiny.toml"), &overrides.iter().map(change).collect::<Vec<_>>()).unwrap()
+        let overrides: Vec<_> = self.overrides.iter().chain(overrides).map(change).collect();
+        RunConfig::load(&self.path("tiny.toml"), &overrides).unwrap()
     }
 
     pub(crate) fn options(&self, out: &str) -> RunOptions {

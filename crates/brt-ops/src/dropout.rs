@@ -17,7 +17,7 @@ const TILE_LEN: i64 = 128;
 const MIN_TILE_LEN: i64 = 8;
 
 /// Drops activations of a segment with one mask for all rows that repeats along the sequence with a period of
-/// [`tile_len`] tokens.
+/// 128 tokens, or less where 128 does not divide the segment.
 ///
 /// # Shapes
 /// `x` and the result: `[n, B, W, E]`; token `i` of the segment is `[i / W, .., i % W, ..]`.

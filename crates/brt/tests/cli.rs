@@ -1,5 +1,4 @@
 //! The program as a user meets it: real processes, real signals, the errors of every day.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! Weights that go to the official code and come back.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 

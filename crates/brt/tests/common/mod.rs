@@ -1,6 +1,6 @@
 //! A folder with a prepared corpus and a configuration, and the program as a process.
 #![allow(dead_code, reason = "not every test program uses all of it")]
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::{
     fs,

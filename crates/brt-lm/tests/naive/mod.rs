@@ -147,7 +147,7 @@ impl NaiveModel {
         let own = is_recurrent.then(|| self.project_states(idx, &state.states));
         let readable = own.as_deref().or(feedback);
         let ys = (0..xs.len()).map(|i| {
-            let mut read = self.read_window(idx, &tokens[i].query, i, &keys, &values, &state.memory);
+            let mut read = self.read_window(idx, &tokens[i].query, i, [&keys, &values], &state.memory);
             if let Some(states) = readable {
                 let (k, v) = (column(states, |s| &s.key), column(states, |s| &s.value));
                 let temperature = format!("{name}.attention.cross_temperature");
@@ -161,7 +161,7 @@ impl NaiveModel {
         let ys: Matrix = ys.collect();
 
         if let Some(own) = own {
-            let update = |s: usize| self.update(idx, &state.states[s], &own, s, &keys, &values);
+            let update = |s: usize| self.update(idx, &state.states[s], &own, s, [&keys, &values]);
             state.states = (0..own.len()).map(update).collect();
         }
         self.remember(idx, &tokens, state);
@@ -190,8 +190,7 @@ impl NaiveModel {
         idx: usize,
         query: &[f64],
         i: usize,
-        keys: &Matrix,
-        values: &Matrix,
+        [keys, values]: [&Matrix; 2],
         memory: &[(usize, Vector, Vector)],
     ) -> Vector {
         let (dim, num_heads) = (self.config.head_dim as usize, self.config.num_heads as usize);
@@ -281,8 +280,7 @@ impl NaiveModel {
         old: &Vector,
         states: &[Projected],
         s: usize,
-        keys: &Matrix,
-        values: &Matrix,
+        [keys, values]: [&Matrix; 2],
     ) -> Vector {
         let recurrence = self.config.recurrence.as_ref().expect("recurrence");
         let cell = format!("layers.{idx}.cell");

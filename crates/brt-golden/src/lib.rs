@@ -4,6 +4,7 @@
 //! with a tolerance for each tensor. A file is checked as its sidecar says; a new file of a known kind needs no new code.
 #![deny(missing_docs)]
 
+mod config;
 mod golden;
 mod models;
 mod training;

@@ -1,90 +1,15 @@
 //! Layers and whole models: outputs, carried state and gradients over segments of which some start a document.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use brt_data::SegmentBatch;
 use brt_lm::{
-    Carry, CellLayout, Gate, LanguageModel, Layer, LayerState, LogitDivisor, Mode, ModelConfig, ModelState,
-    PositionConfig, QkNorm, RecurrenceConfig, Temperature,
+    CellLayout, Gate, LanguageModel, Layer, LayerState, Mode, ModelConfig, ModelState, RecurrenceConfig,
 };
-use brt_ops::{Windows, loss, position::AlibiBound};
+use brt_ops::{Windows, loss};
 use brt_txl::KvCache;
-use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::golden::Golden;
-
-/// Returns the model of a file, in the conventions of the 2025 release that made it.
-pub(crate) fn config(golden: &Golden) -> Result<ModelConfig> {
-    let sidecar = &golden.config;
-    let layers = sidecar["recurrent_layers"].as_array().map(|layers| layers.iter().filter_map(Value::as_i64));
-    let recurrence = recurrence(golden, layers.map_or(vec![0], Iterator::collect))?;
-    let position = position(golden)?;
-    let is_absolute = matches!(position, PositionConfig::Absolute { .. });
-    let segment_len = golden.int("segment_length")?;
-    Ok(ModelConfig {
-        vocab_size: sidecar["vocab"].as_i64().unwrap_or(2),
-        model_dim: golden.int("d_model")?,
-        num_layers: sidecar["num_layers"].as_i64().unwrap_or(1),
-        num_heads: golden.int("num_heads")?,
-        head_dim: golden.int("head_dim")?,
-        ffn_dim: golden.int("mlp_dim")?,
-        window_len: golden.int("window_length")?,
-        carry: match sidecar["transformer_xl_cache"].as_bool() {
-            Some(false) => Carry::None,
-            _ => Carry::Differentiable,
-        },
-        position,
-        qk_norm: match sidecar["normalize_keys_queries"].as_bool() {
-            Some(false) => QkNorm::None,
-            _ => QkNorm::Unit,
-        },
-        temperature: Temperature::Absolute,
-        logit_divisor: LogitDivisor::SqrtModelDim,
-        dropout: 0.,
-        attention_dropout: 0.,
-        segment_len: is_absolute.then_some(segment_len),
-        stack_window_len: None,
-        recurrence,
-        memory: None,
-    })
-}
-
-fn recurrence(golden: &Golden, layers: Vec<i64>) -> Result<Option<RecurrenceConfig>> {
-    let Some(gate) = golden.config["gate"].as_str() else { return Ok(None) };
-    let gate = match gate {
-        "fixed" => Gate::Fixed,
-        "lstm" => Gate::Lstm,
-        other => bail!("config.gate: expected fixed or lstm, got {other}"),
-    };
-    let layout = match golden.config["cell"].as_str() {
-        Some("dual") => CellLayout::Dual,
-        Some("single") => CellLayout::Single,
-        Some("skip") => CellLayout::Skip,
-        other => bail!("config.cell: expected dual, single or skip, got {other:?}"),
-    };
-    let feedback = golden.config["feedback"].as_bool().unwrap_or(false);
-    let num_states = golden.int("num_states")?;
-    Ok(Some(RecurrenceConfig { layers, gate, layout, num_states, feedback, clear_state: false }))
-}
-
-fn position(golden: &Golden) -> Result<PositionConfig> {
-    let number = |key: &str, usual: i64| golden.config[key].as_i64().unwrap_or(usual);
-    let max_half_wavelength = number("rotary_max_half_wavelength", 10_000) as f64;
-    Ok(match golden.config["positions"].as_str() {
-        Some("t5") => PositionConfig::T5 {
-            num_buckets: number("t5_num_buckets", 32),
-            max_distance: number("t5_max_distance", 128),
-        },
-        Some("rotary") => PositionConfig::Rotary { max_half_wavelength },
-        Some("absolute") => PositionConfig::Absolute { max_half_wavelength },
-        Some("fourier") => PositionConfig::Fourier { vector_len: number("fourier_vector_size", 128) },
-        Some("alibi") => PositionConfig::Alibi { bound: AlibiBound::Shared },
-        Some("nn") => PositionConfig::Neural { num_hidden: 128 },
-        Some("orthogonal") => PositionConfig::Orthogonal { num_functions: 7, last_shift: 64. },
-        Some("none") => PositionConfig::None {},
-        other => bail!("config.positions: expected a kind of position, got {other:?}"),
-    })
-}
+use crate::{config::config, golden::Golden};
 
 /// `[B, N, E]` → `[n, B, W, E]`.
 fn to_blocks(x: &Tensor, window_len: i64) -> Tensor {
@@ -126,12 +51,8 @@ pub(crate) fn check_layer(golden: &Golden) -> Result<()> {
     if golden.config["cross_attention"].as_bool() == Some(true) {
         // An ordinary layer under feedback: a recurrent one above it gives it its second queries.
         let recurrence = RecurrenceConfig {
-            layers: vec![1],
-            gate: Gate::Fixed,
-            layout: CellLayout::Skip,
-            num_states: golden.int("num_states")?,
             feedback: true,
-            clear_state: false,
+            ..RecurrenceConfig::new(vec![1], Gate::Fixed, CellLayout::Skip, golden.int("num_states")?)
         };
         config = ModelConfig { num_layers: 2, recurrence: Some(recurrence), ..config };
     }
@@ -243,7 +164,7 @@ pub(crate) fn check_model(golden: &Golden) -> Result<()> {
     let mut state = model.initial_state(golden.int("batch")?);
     for segment in 0..golden.int("num_segments")? {
         let prefix = format!("seg{segment}.");
-        let input = Segment::read(golden, &prefix, true)?;
+        let input = Segment::read(golden, &prefix)?;
         let (logits, after) = input.run(&model, &state);
         let (targets, mask) = (&input.targets, &input.mask);
         golden.check(&format!("{prefix}out.targets"), targets)?;
@@ -263,37 +184,39 @@ pub(crate) fn check_model(golden: &Golden) -> Result<()> {
     }
     let start = model.initial_state(golden.int("batch")?);
     let layers = start.layers.into_iter().enumerate();
-    let layers =
-        layers.map(|(idx, layer)| read_state(golden, &format!("seg0.state.layer{idx}."), layer)).collect();
-    let input = Segment::read(golden, "seg1.", true)?;
-    let (logits, _) = input.run(&model, &ModelState { layers: layers_or(layers)? });
+    let layers = layers
+        .map(|(idx, layer)| read_state(golden, &format!("seg0.state.layer{idx}."), layer))
+        .collect::<Result<_>>()?;
+    let input = Segment::read(golden, "seg1.")?;
+    let (logits, _) = input.run(&model, &ModelState { layers });
     (input.loss(&logits) / golden.tensor("seg1.out.loss_count")?).sum(Kind::Float).backward();
     golden.check_gradients("grad.", "", &model)
 }
 
-fn layers_or(layers: Result<Vec<LayerState>>) -> Result<Vec<LayerState>> {
-    layers
-}
-
 /// Tokens of a segment with the targets and the mask that brt-data makes of them.
 pub(crate) struct Segment {
-    tokens: Tensor,            // [B, N] int64
-    start_of_sequence: Tensor, // [B] bool
-    targets: Tensor,           // [B, N] int64
-    mask: Tensor,              // [B, N] float
+    tokens: Tensor,             // [B, N] int64
+    start_of_sequence: Tensor,  // [B] bool
+    pub(crate) targets: Tensor, // [B, N] int64
+    pub(crate) mask: Tensor,    // [B, N] float
 }
 
 impl Segment {
-    pub(crate) fn read(golden: &Golden, prefix: &str, has_mask: bool) -> Result<Self> {
+    pub(crate) fn read(golden: &Golden, prefix: &str) -> Result<Self> {
         let tokens = golden.tensor(&format!("{prefix}in.tokens"))?;
-        let start_of_sequence = golden.tensor(&format!("{prefix}in.start_of_sequence"))?;
+        let starts_name = format!("{prefix}in.start_of_sequence");
+        let start_of_sequence = match golden.has(&starts_name) {
+            true => golden.tensor(&starts_name)?,
+            false => Tensor::ones([tokens.size()[0]], (Kind::Bool, Device::Cpu)),
+        };
         let rows: Vec<Vec<i64>> = (&tokens).try_into()?;
         let rows: Vec<Vec<u16>> = rows.iter().map(|row| row.iter().map(|&t| t as u16).collect()).collect();
         let rows: Vec<&[u16]> = rows.iter().map(Vec::as_slice).collect();
         let starts: Vec<bool> = (&start_of_sequence).try_into()?;
         let mut batch = SegmentBatch::of_segments(&rows, &starts, tokens.size()[1] as usize);
-        if has_mask {
-            let mask = golden.tensor(&format!("{prefix}in.loss_mask"))?;
+        let mask_name = format!("{prefix}in.loss_mask");
+        if golden.has(&mask_name) {
+            let mask = golden.tensor(&mask_name)?;
             batch.restrict(&Vec::<bool>::try_from(mask.reshape(-1))?);
         }
         let targets = Tensor::from_slice(&batch.targets).view_as(&tokens);

@@ -9,8 +9,9 @@ use brt_trainer::{
 use tch::{Device, Kind, Tensor};
 
 use crate::{
+    config::config,
     golden::Golden,
-    models::{Segment, check_state, config},
+    models::{Segment, check_state},
 };
 
 /// Several training steps: losses, learning rates, parameters and carried state.
@@ -22,7 +23,7 @@ pub(crate) fn check_trajectory(golden: &Golden) -> Result<()> {
     let mut state = model.initial_state(golden.int("batch")?);
     for step in 0..golden.int("num_steps")? {
         let prefix = format!("step{step}.");
-        let segment = Segment::read(golden, &prefix, false)?;
+        let segment = Segment::read(golden, &prefix)?;
         let (logits, after) = segment.run(&model, &state);
         let loss = segment.loss(&logits);
         golden.check(&format!("{prefix}out.loss_sum"), &loss.view(1))?;

@@ -260,7 +260,7 @@ mod tests {
     fn pieces_do_not_matter() {
         tch::manual_seed(1);
         let options = (Kind::Float, Device::Cpu);
-        let (len, capacity, num_neighbours) = (512, 1 << 15, 4);
+        let (len, capacity, num_neighbours) = (512, 1 << 16, 128);
         let mut memory = KnnMemory::empty([1, 1, capacity, 2], Device::Cpu);
         let keys = Tensor::randn([1, 1, capacity, 2], options);
         memory.append(&keys, &keys);

@@ -18,7 +18,7 @@ pub enum LogitDivisor {
     SqrtModelDim,
 }
 
-/// Shape and options of a language model. A file must give every key.
+/// Shape and options of a language model. A file must give every key that is no option of one kind of model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -182,7 +182,11 @@ impl ModelConfig {
         if let Some(r) = &self.recurrence {
             let kind = if r.feedback { "Feedback" } else { "Rec" };
             let (gate, layout) = (name(&r.gate), name(&r.layout));
-            return format!("{kind}:{gate}:{layout}, {layers} layers, W {window_len}, S {}", r.num_states);
+            let memory = self.memory.map_or(String::new(), |m| format!(", memory {}", m.capacity));
+            return format!(
+                "{kind}:{gate}:{layout}, {layers} layers, W {window_len}, S {}{memory}",
+                r.num_states
+            );
         }
         if let Some(memory) = self.memory {
             return format!("Memorizing:{}, {layers} layers, W {window_len}", memory.capacity);

@@ -46,11 +46,7 @@ impl Growing {
             cell.step(recurrent(&self.before), states, &window.keys, &window.values)
         });
         let [keys, values] = [&self.keys, &self.values].map(|grown| Tensor::cat(grown, 2)); // [B, H, W, D]
-        let memory = self.before.memory.as_ref().map(|memory| {
-            let mut memory = memory.map(Tensor::copy);
-            memory.append(&keys, &values);
-            memory
-        });
+        let memory = self.before.memory.as_ref().map(|memory| memory.append(&keys, &values));
         let cache = KvCache::last_block(&keys.unsqueeze(0), &values.unsqueeze(0), carry);
         LayerState { cache, recurrent, memory }
     }
@@ -122,7 +118,8 @@ impl<'a> Decoder<'a> {
     }
 
     /// Feeds a text to the only row and returns the logits after its last token. Whole blocks go through the model at
-    /// once, so a long prompt costs what training costs forward.
+    /// once, so a long prompt costs what training costs forward; only whole segments do in a model that depends on them
+    /// ([`crate::ModelConfig::segment_len`]).
     ///
     /// # Shapes
     /// Result: `[V]`.

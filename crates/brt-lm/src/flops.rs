@@ -21,14 +21,14 @@ impl ModelConfig {
     /// Multiplications per token that have a backward pass.
     fn products(&self) -> i64 {
         let (e, hd, m) = (self.model_dim, self.num_heads * self.head_dim, self.ffn_dim);
-        let attention = |num_keys: i64| 2 * num_keys * hd; // queries · keys, weights · values
-        let num_keys = match self.carry {
-            Carry::Differentiable | Carry::Detached => self.window_len,
-            Carry::None => (self.window_len - 1) / 2, // token i of a window sees i keys
+        // Queries · keys and weights · values: two products with each key.
+        let attention = match self.carry {
+            Carry::Differentiable | Carry::Detached => 2 * self.window_len * hd,
+            Carry::None => (self.window_len - 1) * hd, // token i of a window sees i keys: (W − 1) / 2 on average
         };
-        let ordinary = 4 * e * hd + 2 * e * m + attention(num_keys);
+        let ordinary = 4 * e * hd + 2 * e * m + attention;
         let recurrence: i64 = self.recurrence.iter().map(|r| self.recurrent_products(r)).sum();
-        let neighbours = self.memory.map_or(0, |memory| attention(memory.num_neighbours));
+        let neighbours = self.memory.map_or(0, |memory| 2 * memory.num_neighbours * hd);
         self.num_layers * ordinary + recurrence + neighbours + self.vocab_size * e
     }
 

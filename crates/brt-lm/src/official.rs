@@ -97,18 +97,25 @@ impl LanguageModel {
     /// Every difference to what the model needs, one line each; nothing is copied then.
     pub fn load_official(&self, tensors: &BTreeMap<String, Tensor>) -> Result<(), Vec<String>> {
         let ours = self.official_parameters();
-        let theirs: BTreeMap<String, &Tensor> =
-            tensors.iter().map(|(path, tensor)| (plain_path(path), tensor)).collect();
+        let mut theirs: BTreeMap<String, &Tensor> = BTreeMap::new();
+        let mut differences = vec![];
+        for (path, tensor) in tensors {
+            if theirs.insert(plain_path(path), tensor).is_some() {
+                differences.push(format!("{}: expected one tensor, got another as {path}", plain_path(path)));
+            }
+        }
+        let describe = |tensor: &Tensor| format!("{:?} {:?}", tensor.kind(), tensor.size());
         let paths: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
         let difference = |path: &&String| match (ours.get(*path), theirs.get(*path)) {
-            (Some(ours), Some(theirs)) if ours.size() == theirs.size() => None,
+            (Some(ours), Some(theirs)) if describe(ours) == describe(theirs) => None,
             (Some(ours), Some(theirs)) => {
-                Some(format!("{path}: expected {:?}, got {:?}", ours.size(), theirs.size()))
+                Some(format!("{path}: expected {}, got {}", describe(ours), describe(theirs)))
             }
-            (Some(ours), None) => Some(format!("{path}: expected {:?}, got nothing", ours.size())),
-            (None, _) => Some(format!("{path}: expected nothing, got {:?}", theirs[*path].size())),
+            (Some(ours), None) => Some(format!("{path}: expected {}, got nothing", describe(ours))),
+            (None, Some(theirs)) => Some(format!("{path}: expected nothing, got {}", describe(theirs))),
+            (None, None) => None,
         };
-        let differences: Vec<String> = paths.iter().filter_map(difference).collect();
+        differences.extend(paths.iter().filter_map(difference));
         if !differences.is_empty() {
             return Err(differences);
         }
@@ -154,6 +161,31 @@ mod tests {
             assert_eq!(official_path(ours, &PositionConfig::PAPER).as_deref(), Some(official));
         }
         assert_eq!(official_path("layers.1.unknown", &PositionConfig::PAPER), None);
+    }
+
+    /// One tensor under two names, and one of another kind, are differences.
+    #[test]
+    fn doubles_and_kinds_are_differences() {
+        let config = crate::ModelConfig {
+            vocab_size: 5,
+            model_dim: 4,
+            num_layers: 1,
+            num_heads: 1,
+            head_dim: 2,
+            ffn_dim: 3,
+            window_len: 2,
+            ..crate::ModelConfig::paper()
+        };
+        let model = LanguageModel::new(config, 1, tch::Device::Cpu).unwrap();
+        let mut tensors = model.official_parameters();
+        tensors.insert("decoder/final_layernorm/scale".into(), tensors["final_layernorm/scale"].copy());
+        let embedding = tensors["embed/embedding"].to_kind(tch::Kind::BFloat16);
+        tensors.insert("embed/embedding".into(), embedding);
+        let expected = [
+            "final_layernorm/scale: expected one tensor, got another as final_layernorm/scale",
+            "embed/embedding: expected Float [5, 4], got BFloat16 [5, 4]",
+        ];
+        assert_eq!(model.load_official(&tensors).unwrap_err(), expected);
     }
 
     #[test]

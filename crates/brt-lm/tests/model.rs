@@ -167,6 +167,21 @@ fn configuration_errors() {
             "stack_window_len: expected 3, as feedback implies, got 6",
         ),
         (
+            memory(&|m| m.capacity = 128_000_000_000),
+            "memory.capacity: expected at most 1000000, got 128000000000",
+        ),
+        (
+            ModelConfig { position: PositionConfig::Neural { num_hidden: 1 << 40 }, ..plain(3) },
+            "position.num_hidden: expected at most 1000000, got 1099511627776",
+        ),
+        (
+            ModelConfig {
+                position: PositionConfig::Orthogonal { num_functions: 7, last_shift: 1e-6 },
+                ..plain(3)
+            },
+            "position.last_shift: expected a number of at least 1, got 0.000001",
+        ),
+        (
             memory(&|m| m.capacity = 7),
             "memory.capacity: expected a multiple of the 2 neighbours, at least a window of 3, got 7",
         ),

@@ -72,6 +72,14 @@ fn every_option_can_be_laid_over_a_row() {
     }
 }
 
+/// Adam's base rate is a multiplier of the schedule that lies below it.
+#[test]
+fn adam_goes_over_a_schedule() {
+    let files =
+        ["rec_fixed_skip.toml", "options/cosine.toml", "options/adam.toml"].map(|name| paper().join(name));
+    assert_eq!(composed(&files).unwrap().schedule.multiplier, 0.05);
+}
+
 #[test]
 fn the_base_is_the_models_default() {
     assert_eq!(row("base").model, ModelConfig::paper());

@@ -6,7 +6,8 @@ use brt_ops::{Scope, attention, dims, expect_shape, init::Init};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// Most scores of queries and keys held at once; the store is searched in pieces of this size.
+/// Scores of queries and keys that are held at once; the store is searched in pieces of about this size, of one slot in
+/// each column at least.
 const MAX_SCORES: i64 = 1 << 23;
 /// Score of a slot that nothing was written to.
 const EMPTY: f64 = -1e6;
@@ -75,8 +76,14 @@ impl KnnMemory {
     /// but found in one pass, and what the official code does. No tensor of all queries and all keys is made.
     ///
     /// # Shapes
-    /// `queries`: `[B, H, len, D]`.
+    /// `queries`: `[B, H, len, D]`; `num_neighbours` divides the capacity.
+    #[track_caller]
     pub fn retrieve(&self, queries: &Tensor, num_neighbours: i64) -> Neighbours {
+        let capacity = dims::<4>("memory", &self.keys)[2];
+        assert!(
+            num_neighbours > 0 && capacity % num_neighbours == 0,
+            "num_neighbours: expected a divisor of the capacity {capacity}, got {num_neighbours}"
+        );
         let slots = tch::no_grad(|| self.best_slots(queries, num_neighbours)); // [B, H, len, neighbours]
         let [_, _, len, _] = dims("slots", &slots);
         let written = slots.less_tensor(&self.num_written.view([-1, 1, 1, 1])).unsqueeze(-1);
@@ -121,16 +128,28 @@ impl KnnMemory {
         self.num_written.max().int64_value(&[]).min(capacity)
     }
 
-    /// Writes the keys and values of a block over the oldest ones.
+    /// Returns the memory with the keys and values of a block written over the oldest ones.
     ///
     /// # Shapes
-    /// `keys`, `values`: `[B, H, len, D]`.
-    pub fn append(&mut self, keys: &Tensor, values: &Tensor) {
-        let [batch, _, len, _] = dims("keys", keys);
-        let [_, _, capacity, _] = dims("store", &self.keys);
+    /// `keys`, `values`: `[B, H, len, D]`, `len` at most the capacity.
+    #[must_use]
+    #[track_caller]
+    pub fn append(&self, keys: &Tensor, values: &Tensor) -> Self {
+        let mut next = self.map(Tensor::copy);
+        next.write(keys, values);
+        next
+    }
+
+    /// As [`Self::append`], in place: for a memory whose tensors nobody else holds.
+    #[track_caller]
+    fn write(&mut self, keys: &Tensor, values: &Tensor) {
+        let [batch, num_heads, capacity, head_dim] = dims("memory", &self.keys);
+        let [_, _, len, _] = dims("keys", keys);
+        assert!(len <= capacity, "keys: expected at most {capacity} of them, got {len}");
         let position = Tensor::arange(len, (Kind::Int64, keys.device()));
         let slots = (self.num_written.unsqueeze(1) + position).remainder(capacity).view([batch, 1, len, 1]);
-        for (store, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
+        for (name, store, new) in [("keys", &mut self.keys, keys), ("values", &mut self.values, values)] {
+            expect_shape(name, new, &[batch, num_heads, len, head_dim]);
             let _ = store.scatter_(2, &slots.expand_as(new), &new.detach());
         }
         self.num_written = &self.num_written + len;
@@ -181,7 +200,7 @@ impl MemoryAttention {
         let num_blocks = dims::<5>("keys", keys)[0];
         let read = |t| {
             let neighbours = self.retrieve(&ordering_queries.get(t), &memory);
-            memory.append(&keys.get(t), &values.get(t));
+            memory.write(&keys.get(t), &values.get(t));
             neighbours
         };
         let neighbours: Vec<_> = (0..num_blocks).map(read).collect();
@@ -203,7 +222,7 @@ mod tests {
         let mut memory = KnnMemory::empty([1, 1, 6, 1], Device::Cpu);
         for token in 1..=num_tokens {
             let key = Tensor::full([1, 1, 1, 1], token as f64, (Kind::Float, Device::Cpu));
-            memory.append(&key, &(&key * 10.));
+            memory = memory.append(&key, &(&key * 10.));
         }
         memory
     }
@@ -244,12 +263,14 @@ mod tests {
             tch::manual_seed(seed);
             Tensor::randn([2, 1, 4, 3], options)
         };
-        let mut both = KnnMemory::empty([2, 1, 8, 3], Device::Cpu);
-        both.append(&block(1), &block(2));
-        let mut both = both.reset_rows(&Tensor::from_slice(&[false, true]));
-        both.append(&block(3), &block(4));
-        let mut alone = KnnMemory::empty([1, 1, 8, 3], Device::Cpu);
-        alone.append(&block(3).narrow(0, 1, 1), &block(4).narrow(0, 1, 1));
+        let both = KnnMemory::empty([2, 1, 8, 3], Device::Cpu).append(&block(1), &block(2));
+        let before = both.keys.copy();
+        let reset = both.reset_rows(&Tensor::from_slice(&[false, true]));
+        let both_after = reset.append(&block(3), &block(4));
+        assert_eq!(both.keys, before, "a memory is a value");
+        let both = both_after;
+        let alone = KnnMemory::empty([1, 1, 8, 3], Device::Cpu)
+            .append(&block(3).narrow(0, 1, 1), &block(4).narrow(0, 1, 1));
         let queries = block(5);
         let (of_both, of_alone) = (both.retrieve(&queries, 4), alone.retrieve(&queries.narrow(0, 1, 1), 4));
         assert_eq!(of_both.values.narrow(0, 1, 1), of_alone.values);
@@ -261,9 +282,8 @@ mod tests {
         tch::manual_seed(1);
         let options = (Kind::Float, Device::Cpu);
         let (len, capacity, num_neighbours) = (512, 1 << 16, 128);
-        let mut memory = KnnMemory::empty([1, 1, capacity, 2], Device::Cpu);
         let keys = Tensor::randn([1, 1, capacity, 2], options);
-        memory.append(&keys, &keys);
+        let memory = KnnMemory::empty([1, 1, capacity, 2], Device::Cpu).append(&keys, &keys);
         let queries = Tensor::randn([1, 1, len, 2], options);
         assert!(len * capacity > MAX_SCORES, "the search needs pieces");
         let scores = queries.matmul(&keys.transpose(-2, -1)).unflatten(-1, [-1, num_neighbours]);

@@ -70,9 +70,9 @@ fn mismatches_are_listed_completely() {
     assert_eq!(output.status.code(), Some(1), "{message}");
     for difference in [
         "weights.safetensors: expected the tensors of this model, got ",
-        "transformer0/tbase/ffn/hidden0/kernel: expected [16, 48], got [16, 32]",
-        "transformer1/recurrent_tbase/ffn/gate_bias: expected [16], got nothing",
-        "transformer1/recurrent_tbase/ffn/forget_gate/kernel: expected nothing, got [32, 16]",
+        "transformer0/tbase/ffn/hidden0/kernel: expected Float [16, 48], got Float [16, 32]",
+        "transformer1/recurrent_tbase/ffn/gate_bias: expected Float [16], got nothing",
+        "transformer1/recurrent_tbase/ffn/forget_gate/kernel: expected nothing, got Float [32, 16]",
     ] {
         assert!(message.contains(difference), "{message}");
     }

@@ -21,8 +21,10 @@ impl ModelConfig {
             ("segment_len", self.segment_len.unwrap_or(1)),
             ("stack_window_len", self.stack_window_len.unwrap_or(1)),
             ("recurrence.num_states", self.recurrence.as_ref().map_or(1, |r| r.num_states)),
+            ("memory.capacity", self.memory.map_or(1, |m| m.capacity)),
+            ("memory.num_neighbours", self.memory.map_or(1, |m| m.num_neighbours)),
         ];
-        for (key, size) in sizes {
+        for (key, size) in sizes.into_iter().chain(self.position_size()) {
             check(key, "at least 1", size, size >= 1)?;
             check(key, "at most 1000000", size, size <= 1_000_000)?;
         }
@@ -35,6 +37,16 @@ impl ModelConfig {
         self.validate_recurrence()?;
         self.validate_memory()?;
         self.validate_lengths()
+    }
+
+    /// Returns the size that a kind of position information has.
+    fn position_size(&self) -> Option<(&'static str, i64)> {
+        match self.position {
+            PositionConfig::T5 { num_buckets, .. } => Some(("position.num_buckets", num_buckets)),
+            PositionConfig::Fourier { vector_len } => Some(("position.vector_len", vector_len)),
+            PositionConfig::Neural { num_hidden } => Some(("position.num_hidden", num_hidden)),
+            _ => None,
+        }
     }
 
     fn validate_position(&self) -> Result<(), ConfigError> {
@@ -58,14 +70,13 @@ impl ModelConfig {
             }
             PositionConfig::Fourier { vector_len } => even("position.vector_len", vector_len),
             PositionConfig::Alibi { bound: AlibiBound::Fixed(bound) } => positive("position.bound", bound),
-            PositionConfig::Alibi { .. } => Ok(()),
-            PositionConfig::Neural { num_hidden } => {
-                check("position.num_hidden", "at least 1", num_hidden, num_hidden >= 1)
-            }
+            PositionConfig::Alibi { .. } | PositionConfig::Neural { .. } => Ok(()),
             PositionConfig::Orthogonal { num_functions, last_shift } => {
-                let fits = (2..=64).contains(&num_functions);
-                check("position.num_functions", "a number in 2 ..= 64", num_functions, fits)?;
-                positive("position.last_shift", last_shift)
+                // More functions, or closer ones, are too alike to be made orthogonal.
+                let fits = (2..=24).contains(&num_functions);
+                check("position.num_functions", "a number in 2 ..= 24", num_functions, fits)?;
+                let fits = last_shift.is_finite() && last_shift >= 1.;
+                check("position.last_shift", "a number of at least 1", last_shift, fits)
             }
         }
     }
@@ -87,7 +98,6 @@ impl ModelConfig {
         let is_ordinary = self.memory_layer().is_some_and(|idx| !self.recurrent_layers().contains(&idx));
         check("memory.layer", "a layer that is not recurrent", memory.layer, is_ordinary)?;
         let num = memory.num_neighbours;
-        check("memory.num_neighbours", "at least 1", num, num >= 1)?;
         let expected =
             format!("a multiple of the {num} neighbours, at least a window of {}", self.window_len);
         let fits = memory.capacity % num == 0 && memory.capacity >= self.window_len;

@@ -108,6 +108,26 @@ pub struct ConfigError {
     pub got: String,
 }
 
+impl ConfigError {
+    /// Returns the error where a value does not fit.
+    ///
+    /// # Errors
+    /// Itself.
+    pub fn check(
+        section: &'static str,
+        key: &'static str,
+        expected: &str,
+        got: impl ToString,
+        fits: bool,
+    ) -> Result<(), Self> {
+        if fits {
+            Ok(())
+        } else {
+            Err(Self { section, key, expected: expected.into(), got: got.to_string() })
+        }
+    }
+}
+
 impl ModelConfig {
     /// Returns the paper's sliding-window model of 12 layers and 151 M parameters without embeddings, in the conventions
     /// of the 2022 release: the model that the others differ from.

@@ -22,19 +22,10 @@ impl SampleConfig {
     /// # Errors
     /// The key, what it may be and what it is.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let error = |key, expected: &str, got: String| ConfigError {
-            section: "sample",
-            key,
-            expected: expected.into(),
-            got,
-        };
-        if !(self.temperature.is_finite() && self.temperature >= 0.) {
-            return Err(error("temperature", "a number of at least 0", self.temperature.to_string()));
-        }
-        match self.top_k {
-            Some(k) if k < 1 => Err(error("top_k", "at least 1", k.to_string())),
-            _ => Ok(()),
-        }
+        let fits = self.temperature.is_finite() && self.temperature >= 0.;
+        ConfigError::check("sample", "temperature", "a number of at least 0", self.temperature, fits)?;
+        let top_k = self.top_k.unwrap_or(1);
+        ConfigError::check("sample", "top_k", "at least 1", top_k, top_k >= 1)
     }
 }
 

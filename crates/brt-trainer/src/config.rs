@@ -94,22 +94,24 @@ impl RunConfig {
             ("train", "checkpoint_every", self.train.checkpoint_every),
         ];
         for (section, key, got) in positive {
-            check(section, key, "at least 1", got, got >= 1)?;
+            ConfigError::check(section, key, "at least 1", got, got >= 1)?;
         }
         let limits = [("data", "segment_len", self.data.segment_len), ("data", "batch", self.data.batch)];
         for (section, key, got) in limits.into_iter().chain([("evaluation", "batch", self.evaluation.batch)])
         {
-            check(section, key, "at most 1000000", got, got <= 1_000_000)?;
+            ConfigError::check(section, key, "at most 1000000", got, got <= 1_000_000)?;
         }
         self.validate_optimizer()?;
         self.validate_schedule()
     }
 
     fn validate_optimizer(&self) -> Result<(), ConfigError> {
-        let fraction =
-            |key, got: f64| check("optimizer", key, "a number in 0.0 .. 1.0", got, (0. ..1.).contains(&got));
-        let positive =
-            |key, got: f64| check("optimizer", key, "a number above 0", got, got.is_finite() && got > 0.);
+        let fraction = |key, got: f64| {
+            ConfigError::check("optimizer", key, "a number in 0.0 .. 1.0", got, (0. ..1.).contains(&got))
+        };
+        let positive = |key, got: f64| {
+            ConfigError::check("optimizer", key, "a number above 0", got, got.is_finite() && got > 0.)
+        };
         let weight_decay = match self.optimizer {
             OptimizerConfig::Adafactor(adafactor) => {
                 let AdafactorConfig { momentum, decay_exponent, clip_threshold, weight_decay } = adafactor;
@@ -126,31 +128,17 @@ impl RunConfig {
             }
         };
         let fits = weight_decay.is_finite() && weight_decay >= 0.;
-        check("optimizer", "weight_decay", "a number of at least 0", weight_decay, fits)
+        ConfigError::check("optimizer", "weight_decay", "a number of at least 0", weight_decay, fits)
     }
 
     fn validate_schedule(&self) -> Result<(), ConfigError> {
         let multiplier = self.schedule.multiplier;
         let rates = self.schedule.schedule.rates();
         for (key, got) in rates.into_iter().chain([("multiplier", multiplier)]) {
-            check("schedule", key, "a number above 0", got, got.is_finite() && got > 0.)?;
+            ConfigError::check("schedule", key, "a number above 0", got, got.is_finite() && got > 0.)?;
         }
         let (warmup, steps) = (self.schedule.num_warmup_steps, self.train.num_steps);
         let expected = format!("less than the {steps} steps of the run (--schedule.num_warmup_steps N)");
-        check("schedule", "num_warmup_steps", &expected, warmup, warmup < steps)
-    }
-}
-
-fn check(
-    section: &'static str,
-    key: &'static str,
-    expected: &str,
-    got: impl ToString,
-    fits: bool,
-) -> Result<(), ConfigError> {
-    if fits {
-        Ok(())
-    } else {
-        Err(ConfigError { section, key, expected: expected.into(), got: got.to_string() })
+        ConfigError::check("schedule", "num_warmup_steps", &expected, warmup, warmup < steps)
     }
 }

@@ -131,9 +131,5 @@ pub(super) fn check(
     got: impl ToString,
     fits: bool,
 ) -> Result<(), ConfigError> {
-    if fits {
-        Ok(())
-    } else {
-        Err(ConfigError { section: "model", key, expected: expected.into(), got: got.to_string() })
-    }
+    ConfigError::check("model", key, expected, got, fits)
 }

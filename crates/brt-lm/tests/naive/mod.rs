@@ -1,13 +1,14 @@
 //! A language model in plain loops over tokens, in float64: the referee. It shares nothing with the library but its
 //! parameters and its configuration, and is written after the formulas, not after the library.
 
+mod attention;
+mod cell;
 mod position;
 
 use std::collections::HashMap;
 
 use brt_lm::{
-    Carry, CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, ModelState, PositionConfig, QkNorm,
-    Temperature,
+    Carry, LanguageModel, LogitDivisor, ModelConfig, ModelState, PositionConfig, QkNorm, Temperature,
 };
 use tch::{Kind, Tensor};
 
@@ -182,151 +183,6 @@ impl NaiveModel {
                 state.memory.push((slot, token.key.clone(), token.value.clone()));
             }
         }
-    }
-
-    /// What token `i` of the window reads from the tokens before it, and from the memory.
-    fn read_window(
-        &self,
-        idx: usize,
-        query: &[f64],
-        i: usize,
-        [keys, values]: [&Matrix; 2],
-        memory: &[(usize, Vector, Vector)],
-    ) -> Vector {
-        let (dim, num_heads) = (self.config.head_dim as usize, self.config.num_heads as usize);
-        let offset = keys.len() - self.config.window_len as usize; // the window's own keys come last
-        let has_memory = self.config.memory_layer() == Some(idx as i64);
-        let plain = has_memory && self.config.memory.is_some_and(|m| !m.local_position);
-        let mut read = vec![];
-        for head in 0..num_heads {
-            let part = |x: &[f64]| x[head * dim..(head + 1) * dim].to_vec();
-            let temperature = self.temperature(&format!("layers.{idx}.attention.temperature"), head);
-            let (mut logits, mut rows) = (vec![], vec![]);
-            for j in 0..keys.len() {
-                let distance = i as i64 + offset as i64 - j as i64;
-                if !(1..=self.config.window_len).contains(&distance) {
-                    continue;
-                }
-                let (mut q, mut k) = (part(query), part(&keys[j]));
-                let mut bias = 0.;
-                if !plain {
-                    if let PositionConfig::Rotary { max_half_wavelength } = self.config.position {
-                        q = position::rotate(&q, i as f64, max_half_wavelength);
-                        k = position::rotate(&k, j as f64 - offset as f64, max_half_wavelength);
-                    }
-                    bias = self.position_bias(idx, head, (i + offset) as f64, j as f64);
-                }
-                logits.push(temperature * (dot(&q, &k) + bias));
-                rows.push(&values[j][head * dim..(head + 1) * dim]);
-            }
-            let local = if rows.is_empty() { vec![0.; dim] } else { softmax_mean(&logits, &rows, dim) };
-            if has_memory {
-                let gate = sigmoid(self.get(&format!("layers.{idx}.memory.gate_bias"))[0][head]);
-                let far = self.read_memory(&part(query), head, temperature, memory);
-                read.extend(local.iter().zip(&far).map(|(l, f)| (1. - gate) * l + gate * f));
-            } else {
-                read.extend(local);
-            }
-        }
-        read
-    }
-
-    /// The best key of each column of slots, and attention to those; a column without keys counts as a zero key.
-    fn read_memory(
-        &self,
-        query: &[f64],
-        head: usize,
-        temperature: f64,
-        memory: &[(usize, Vector, Vector)],
-    ) -> Vector {
-        let dim = self.config.head_dim as usize;
-        let num_columns = self.config.memory.expect("a memory").num_neighbours as usize;
-        let zeros = vec![0.; dim];
-        let (mut logits, mut rows): (Vector, Vec<&[f64]>) = (vec![], vec![]);
-        for column in 0..num_columns {
-            let mut best: Option<(f64, &[f64])> = None;
-            for (_, key, value) in memory.iter().filter(|(slot, ..)| slot % num_columns == column) {
-                let score = dot(query, &key[head * dim..(head + 1) * dim]);
-                if best.is_none_or(|(s, _)| score > s) {
-                    best = Some((score, &value[head * dim..(head + 1) * dim]));
-                }
-            }
-            let (score, value) = best.unwrap_or((0., &zeros));
-            logits.push(temperature * score);
-            rows.push(value);
-        }
-        softmax_mean(&logits, &rows, dim)
-    }
-
-    /// Attention to all keys, without position and mask.
-    fn attend_all(&self, temperature: &str, query: &[f64], keys: &[&Vector], values: &[&Vector]) -> Vector {
-        let (dim, num_heads) = (self.config.head_dim as usize, self.config.num_heads as usize);
-        let mut read = vec![];
-        for head in 0..num_heads {
-            let range = head * dim..(head + 1) * dim;
-            let a = self.temperature(temperature, head);
-            let logits: Vector =
-                keys.iter().map(|k| a * dot(&query[range.clone()], &k[range.clone()])).collect();
-            let rows: Vec<&[f64]> = values.iter().map(|v| &v[range.clone()]).collect();
-            read.extend(softmax_mean(&logits, &rows, dim));
-        }
-        read
-    }
-
-    /// The next value of state `s`.
-    fn update(
-        &self,
-        idx: usize,
-        old: &Vector,
-        states: &[Projected],
-        s: usize,
-        [keys, values]: [&Matrix; 2],
-    ) -> Vector {
-        let recurrence = self.config.recurrence.as_ref().expect("recurrence");
-        let cell = format!("layers.{idx}.cell");
-        let (k, v) = (column(states, |s| &s.key), column(states, |s| &s.value));
-        let mut read = self.attend_all(&format!("{cell}.attention.temperature"), &states[s].query, &k, &v);
-        let (k, v): (Vec<&Vector>, Vec<&Vector>) = (keys.iter().collect(), values.iter().collect());
-        let cross = format!("{cell}.attention.cross_temperature");
-        read.extend(self.attend_all(&cross, &states[s].cross_query, &k, &v));
-
-        let after_attention = || {
-            let z = self.linear(&format!("{cell}.attention_out"), &read);
-            self.gate(&format!("{cell}.attention_gate"), recurrence.gate, old, &z, &read)
-        };
-        match recurrence.layout {
-            CellLayout::Skip => after_attention(),
-            CellLayout::Single => {
-                let (hidden, z) = self.mlp(&format!("{cell}.ffn"), &read);
-                let z: Vector = z.iter().map(|x| x.tanh()).collect();
-                self.gate(&format!("{cell}.ffn_gate"), recurrence.gate, old, &z, &hidden)
-            }
-            CellLayout::Dual => {
-                let s1 = after_attention();
-                let (hidden, z) =
-                    self.mlp(&format!("{cell}.ffn"), &self.norm(&format!("{cell}.ffn_norm.weight"), &s1));
-                self.gate(&format!("{cell}.ffn_gate"), recurrence.gate, &s1, &z, &hidden)
-            }
-        }
-    }
-
-    fn gate(&self, name: &str, gate: Gate, old: &[f64], z: &[f64], hidden: &[f64]) -> Vector {
-        let affine = |part: &str, e: usize, constant: f64| {
-            let weight = &self.get(&format!("{name}.{part}.weight"))[e];
-            sigmoid(dot(weight, hidden) + self.get(&format!("{name}.{part}.bias"))[0][e] + constant)
-        };
-        let next = |e: usize| match gate {
-            Gate::Fixed => {
-                let g = sigmoid(self.get(&format!("{name}.gate_bias"))[0][e]);
-                g * old[e] + (1. - g) * z[e]
-            }
-            Gate::Lstm => affine("forget", e, 1.) * old[e] + affine("input", e, -1.) * z[e],
-            Gate::Full => {
-                let g = affine("full", e, 1.);
-                g * old[e] + (1. - g) * z[e]
-            }
-        };
-        (0..old.len()).map(next).collect()
     }
 
     fn project_states(&self, idx: usize, states: &Matrix) -> Vec<Projected> {

@@ -39,6 +39,14 @@ impl WindowShape {
         let largest = self.num_queries - 1 + self.offset;
         (0..self.num_queries + self.num_keys - 1).map(|r| largest - r).collect()
     }
+
+    /// Returns where the distance of each query and key stands among [`Self::distances`], row by row.
+    fn distance_index(self, device: Device) -> Tensor {
+        let options = (Kind::Int64, device);
+        let query = Tensor::arange(self.num_queries, options).unsqueeze(1);
+        let key = Tensor::arange(self.num_keys, options).unsqueeze(0);
+        (key - query + (self.num_queries - 1)).view(-1)
+    }
 }
 
 /// Tables of one [`WindowShape`].
@@ -47,8 +55,15 @@ pub struct WindowTables {
     shape: WindowShape,
     mask: Tensor,             // [queries, keys], bool
     sees_any: Option<Tensor>, // [queries, 1], 0 or 1; present where a query sees no key
-    features: Option<Tensor>, // [R, ..] of the R distances, by kind of bias
+    distances: Option<Distances>,
     rotary: Option<Rotary>,
+}
+
+/// What a bias needs: each distance once, and where it stands.
+#[derive(Debug)]
+struct Distances {
+    features: Tensor, // [R, ..] of the R distances, by kind of bias
+    index: Tensor,    // [queries * keys], int64, into the distances
 }
 
 impl WindowTables {
@@ -68,7 +83,8 @@ impl WindowTables {
             shape,
             mask,
             sees_any: (!all_see).then(|| sees_any.to_kind(Kind::Float)),
-            features: features(position, &shape.distances(), window_len).map(|f| f.to_device(device)),
+            distances: features(position, &shape.distances(), window_len)
+                .map(|f| Distances { features: f.to_device(device), index: shape.distance_index(device) }),
             rotary,
         }
     }
@@ -88,10 +104,9 @@ impl WindowTables {
     /// # Shapes
     /// Result: `[H, queries, keys]`.
     pub fn bias(&self, bias: &PositionBias) -> Tensor {
-        let features = self.features.as_ref().expect("tables of the kind of the bias");
-        let by_distance = bias.at(features); // [H, R], the largest distance first
-        // Row i is a window of the distances that starts at its own largest, which the last row has first.
-        by_distance.unfold(1, self.shape.num_keys, 1).flip([1])
+        let Distances { features, index } = self.distances.as_ref().expect("tables of the kind of the bias");
+        let by_distance = bias.at(features); // [H, R]
+        by_distance.index_select(1, index).unflatten(1, self.shape())
     }
 
     /// Returns `bias` with a very low logit where a query must not look; zeros elsewhere where there is no bias.

@@ -1,150 +1,17 @@
-//! Properties that every kind of model must have, whatever its sizes and numbers: who can see whom, and what state means.
+//! What state means: segments, rows, resets, states as a set.
 
-mod common;
-
-use brt_lm::{
-    Carry, CellLayout, Decoder, Gate, LanguageModel, Mode, ModelConfig, ModelState, PositionConfig,
-};
-use common::{build_seeded, difference, every_model, plain, recurrent, tokens, with_recurrence};
+use brt_lm::{Carry, CellLayout, Gate, Mode, ModelConfig, ModelState, PositionConfig};
 use proptest::prelude::*;
 use tch::{Kind, Tensor};
 
-/// Float32 rounding through three layers, of the largest logit.
-const ROUNDING: f64 = 5e-6;
-/// A change that no rounding explains, of the largest logit.
-const CHANGE: f64 = 1e-5;
-const VOCABULARY: i64 = 23;
-
-/// A model with its sizes and a seed for parameters and tokens.
-#[derive(Debug, Clone)]
-struct Case {
-    name: String,
-    config: ModelConfig,
-    num_blocks: i64,
-    batch: i64,
-    seed: u64,
-}
-
-impl Case {
-    fn model(&self) -> LanguageModel {
-        build_seeded(self.config.clone(), self.seed)
-    }
-
-    fn segment_len(&self) -> i64 {
-        self.config.window_len * self.num_blocks
-    }
-
-    /// Returns the tokens of the `idx`-th segment.
-    fn segment(&self, idx: u64) -> Tensor {
-        tokens(self.batch, self.segment_len(), self.seed + 1000 * idx)
-    }
-
-    /// Whether state alone decides how a text goes on, wherever segments begin.
-    fn is_stationary(&self) -> bool {
-        self.config.segment_len.is_none()
-    }
-}
-
-fn sizes() -> impl Strategy<Value = (i64, i64, i64, i64, u64)> {
-    (1i64..=4, 1i64..=4, 1i64..=4, 1i64..=3, 0u64..1000) // W, S, n, B, seed
-}
-
-/// Any model of any size.
-fn any_case() -> impl Strategy<Value = Case> {
-    let num_models = every_model(1, 1, 1).len();
-    (sizes(), 0..num_models).prop_map(|((window_len, num_states, num_blocks, batch, seed), idx)| {
-        let (name, config) = every_model(window_len, num_states, window_len * num_blocks).swap_remove(idx);
-        Case { name, config, num_blocks, batch, seed }
-    })
-}
-
-/// Any model with recurrent layers.
-fn recurrent_case() -> impl Strategy<Value = Case> {
-    any_case().prop_filter("recurrent", |case| case.config.recurrence.is_some())
-}
-
-fn forward(model: &LanguageModel, tokens: &Tensor, state: &ModelState) -> (Tensor, ModelState) {
-    tch::no_grad(|| model.forward(tokens, state, Mode::Eval))
-}
-
-/// Difference of two tensors as a share of the largest value.
-fn relative(a: &Tensor, b: &Tensor) -> f64 {
-    difference(a, b) / b.abs().max().double_value(&[]).max(1e-3)
-}
-
-/// Returns the tokens with another one at `position` of row 0.
-fn changed_at(tokens: &Tensor, position: i64) -> Tensor {
-    let changed = tokens.copy();
-    let _ = changed.get(0).get(position).fill_((tokens.int64_value(&[0, position]) + 1) % VOCABULARY);
-    changed
-}
-
-/// Largest difference of all tensors of two states, each relative to its own size.
-fn state_difference(a: &ModelState, b: &ModelState) -> f64 {
-    let pairs = a.named().into_iter().zip(b.named());
-    let differences = pairs.filter(|((_, a), _)| a.numel() > 0).map(|((_, a), (_, b))| {
-        let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
-        relative(&a, &b)
-    });
-    differences.fold(0., f64::max)
-}
+use crate::{
+    CHANGE, Case, ROUNDING, any_case,
+    common::{build_seeded, difference, plain, recurrent, tokens, with_recurrence},
+    forward, recurrent_case, relative, sizes, state_difference,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
-
-    /// A token never changes an earlier logit, nor those of other rows; it changes its own through the residual stream.
-    #[test]
-    fn nothing_sees_the_future(case in any_case(), at in any::<prop::sample::Index>()) {
-        let (model, before) = (case.model(), case.segment(0));
-        let position = at.index(case.segment_len() as usize) as i64;
-        let start = model.initial_state(case.batch);
-        let (logits, _) = forward(&model, &before, &start);
-        let (changed, _) = forward(&model, &changed_at(&before, position), &start);
-        let size = logits.abs().max().double_value(&[]);
-        if position > 0 {
-            let past = |x: &Tensor| x.get(0).narrow(0, 0, position);
-            prop_assert!(difference(&past(&changed), &past(&logits)) <= ROUNDING * size, "{}", case.name);
-        }
-        if case.batch > 1 {
-            let others = |x: &Tensor| x.narrow(0, 1, case.batch - 1);
-            prop_assert!(difference(&others(&changed), &others(&logits)) <= ROUNDING * size, "{}", case.name);
-        }
-        let own = |x: &Tensor| x.get(0).get(position);
-        prop_assert!(difference(&own(&changed), &own(&logits)) > CHANGE * size, "{}", case.name);
-    }
-
-    /// Attention alone reaches L·W tokens, or the end of the window where nothing is carried.
-    #[test]
-    fn attention_reaches_its_windows(sizes in sizes(), carry in prop::sample::select(vec![
-        Carry::Differentiable, Carry::Detached, Carry::None,
-    ])) {
-        let (window_len, _, _, batch, seed) = sizes;
-        let config = ModelConfig { carry, ..plain(window_len) };
-        let reach = if carry == Carry::None { window_len - 1 } else { config.num_layers * window_len };
-        let num_blocks = reach / window_len + 2;
-        let case = Case { name: format!("{carry:?}"), config, num_blocks, batch, seed };
-        let (model, before) = (case.model(), case.segment(0));
-        let run = |tokens: &Tensor| forward(&model, tokens, &model.initial_state(batch)).0.get(0);
-        let (a, b) = (run(&before), run(&changed_at(&before, 0)));
-        let from = |x: &Tensor, start: i64| x.narrow(0, start, case.segment_len() - start);
-        let size = a.abs().max().double_value(&[]);
-        prop_assert!(difference(&from(&a, reach + 1), &from(&b, reach + 1)) <= ROUNDING * size);
-    }
-
-    /// A recurrent state carries a change beyond what attention reaches: to the last block.
-    #[test]
-    fn recurrence_reaches_further(case in recurrent_case()) {
-        let num_blocks = case.config.num_layers + 3;
-        let window_len = case.config.window_len;
-        let segment_len = case.config.segment_len.map(|_| window_len * num_blocks);
-        let config = ModelConfig { segment_len, ..case.config.clone() };
-        let case = Case { config, num_blocks, ..case };
-        let (model, before) = (case.model(), case.segment(0));
-        let run = |tokens: &Tensor| forward(&model, tokens, &model.initial_state(case.batch)).0.get(0);
-        let last = |x: &Tensor| x.narrow(0, case.segment_len() - window_len, window_len);
-        let change = difference(&last(&run(&changed_at(&before, 0))), &last(&run(&before)));
-        prop_assert!(change > 0., "{}", case.name);
-    }
 
     /// Two segments with carried state equal one segment of both.
     #[test]
@@ -274,39 +141,6 @@ proptest! {
         let mean = (&forgotten + &initial) / 2.;
         prop_assert!(relative(&state_after(0., 1)?, &mean) <= ROUNDING);
         prop_assert!(relative(&forgotten, &initial) > CHANGE);
-    }
-
-    /// Token by token equals segment by segment, from a carried state, over several segments, whatever the batch.
-    #[test]
-    fn decoding_equals_training_forward(case in any_case()) {
-        let model = case.model();
-        let (_, state) = forward(&model, &case.segment(0), &model.initial_state(case.batch));
-        let mut decoder = Decoder::new(&model, state.map(Tensor::copy));
-        let mut state = state;
-        for segment in 1..=2 {
-            let text = case.segment(segment);
-            let (logits, next) = forward(&model, &text, &state);
-            for position in 0..case.segment_len() {
-                let got = decoder.step(&text.select(1, position));
-                let error = relative(&got, &logits.select(1, position));
-                prop_assert!(error <= 2. * ROUNDING, "{}: position {position}: {error}", case.name);
-            }
-            state = next;
-        }
-    }
-
-    /// Feeding a prompt at once, in pieces, and token by token gives the same next logits.
-    #[test]
-    fn feeding_in_pieces_equals_feeding_at_once(case in any_case(), cut in any::<prop::sample::Index>()) {
-        let model = case.model();
-        let prompt = tokens(1, 2 * case.segment_len() + 1, case.seed).get(0);
-        let prompt: Vec<i64> = prompt.try_into().map_err(|_| TestCaseError::fail("a row of tokens"))?;
-        let at_once = Decoder::new(&model, model.initial_state(1)).feed(&prompt);
-        let mut decoder = Decoder::new(&model, model.initial_state(1));
-        let (first, rest) = prompt.split_at(1 + cut.index(prompt.len() - 1));
-        let _ = decoder.feed(first);
-        let in_pieces = decoder.feed(rest);
-        prop_assert!(relative(&in_pieces, &at_once) <= 2. * ROUNDING, "{}", case.name);
     }
 
     /// With its state cleared a recurrent model forgets what came before the segment, but for its caches.

@@ -1,5 +1,5 @@
 //! Prints how far brt is from the numbers of the official code, file by file.
-#![expect(clippy::print_stdout, reason = "a command that prints a table")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that prints a table or an error")]
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -13,13 +13,20 @@ struct Arguments {
     dir: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let carried = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
     let folder = Arguments::parse().dir.unwrap_or_else(carried);
+    let names = brt_golden::list(&folder)?;
     std::panic::set_hook(Box::new(|_| ())); // A panic is a row of the table.
     println!("{:<28} {:>7}  {:>9} {:>9}  worst tensor", "file", "tensors", "error", "tolerance");
     let (mut num_failed, mut num_tensors) = (0, 0);
-    let names = brt_golden::list(&folder)?;
     for name in &names {
         let report = brt_golden::check(&folder, name);
         let num = report.outcome.as_ref().map_or(0, Vec::len);

@@ -180,6 +180,7 @@ fn evaluation(name: &str, seed: u64, state_rule: StateRule) -> Evaluation {
             loss_nats,
             num_tokens,
             num_bytes: 3 * num_tokens,
+            num_words: num_tokens / 2,
         }
     };
     let bucket = |i: u32| {

@@ -1,61 +1,10 @@
 //! Segments of documents side by side: tokens, targets, and which of them are scored.
 //! B rows, N tokens per segment.
 
-use serde::{Deserialize, Serialize};
+use crate::{DataError, StreamConfig, TargetRule, Tokens};
 
-use crate::{DataError, TokenSet, tokenizer::PAD_TOKEN};
-
-/// Which token each position of a segment predicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TargetRule {
-    /// The paper's: targets end with the segment, so the first token of a segment is never predicted.
-    WithinSegment,
-    /// The last position predicts the first token of the next segment, so every token of a document but its first
-    /// is predicted once.
-    AcrossSegments,
-}
-
-/// How documents are cut and laid side by side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamConfig {
-    /// Number of rows B.
-    pub batch: usize,
-    /// Number of tokens per segment N.
-    pub segment_len: usize,
-    /// Which token each position predicts.
-    pub target_rule: TargetRule,
-    /// Longest piece of a document that is read, in tokens; `None` for whole documents.
-    pub max_document_len: Option<usize>,
-}
-
-impl StreamConfig {
-    /// Checks that a stream of this configuration over `set` predicts anything.
-    ///
-    /// # Errors
-    /// [`DataError::TooSmall`] with the name of the option, [`DataError::NothingToPredict`] for a set of documents
-    /// of one token each.
-    pub fn validate(&self, set: &TokenSet) -> Result<(), DataError> {
-        let shortest_segment = match self.target_rule {
-            TargetRule::WithinSegment => 2,
-            TargetRule::AcrossSegments => 1,
-        };
-        let limits = [
-            ("batch", self.batch, 1),
-            ("segment_len", self.segment_len, shortest_segment),
-            ("max_document_len", self.max_document_len.unwrap_or(2), 2),
-        ];
-        for (name, got, expected) in limits {
-            if got < expected {
-                return Err(DataError::TooSmall { name, expected, got });
-            }
-        }
-        match set.longest_document() {
-            longest @ 0..2 => Err(DataError::NothingToPredict { longest }),
-            _ => Ok(()),
-        }
-    }
-}
+/// What fills the end of a document's last segment.
+const PAD_TOKEN: i64 = 0;
 
 /// One segment of each row. Matrices are row after row.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,20 +37,19 @@ pub(crate) struct Place<'a> {
     /// Position of the piece's first token in the document.
     pub(crate) piece_start: usize,
     /// Tokens of the piece.
-    pub(crate) piece: &'a [u16],
+    pub(crate) piece: Tokens<'a>,
     /// Position of the segment's first token in the piece.
     pub(crate) position: usize,
 }
 
 impl SegmentBatch {
     /// Returns a batch of idle rows.
-    pub(crate) fn idle(config: &StreamConfig) -> Self {
-        let (batch, segment_len) = (config.batch, config.segment_len);
+    pub(crate) fn idle(batch: usize, segment_len: usize) -> Self {
         Self {
             batch,
             segment_len,
-            tokens: vec![i64::from(PAD_TOKEN); batch * segment_len],
-            targets: vec![i64::from(PAD_TOKEN); batch * segment_len],
+            tokens: vec![PAD_TOKEN; batch * segment_len],
+            targets: vec![PAD_TOKEN; batch * segment_len],
             loss_mask: vec![0.; batch * segment_len],
             start_of_sequence: vec![false; batch],
             document_idx: vec![None; batch],
@@ -110,25 +58,26 @@ impl SegmentBatch {
         }
     }
 
-    /// Returns a batch of given segments under the paper's rule ([`TargetRule::WithinSegment`]), for texts that are in no
-    /// corpus. Row i is document i.
+    /// Returns a batch of given segments under the paper's rules ([`TargetRule::WithinSegment`], [`crate::Pack::Paper`]), for
+    /// texts that are in no corpus. Row i is document i.
     ///
     /// # Panics
     /// Where a segment is longer than `segment_len` or empty, or the numbers of rows differ.
     pub fn of_segments(segments: &[&[u16]], start_of_sequence: &[bool], segment_len: usize) -> Self {
-        let (batch, target_rule) = (segments.len(), TargetRule::WithinSegment);
+        let batch = segments.len();
         assert!(start_of_sequence.len() == batch, "expected one start_of_sequence for each of {batch} rows");
-        let config = StreamConfig { batch, segment_len, target_rule, max_document_len: None };
-        let mut this = Self::idle(&config);
+        let mut this = Self::idle(batch, segment_len);
         for (row_idx, &piece) in segments.iter().enumerate() {
             let len = piece.len();
             assert!(
                 (1..=segment_len).contains(&len),
                 "expected a segment of 1 to {segment_len} tokens, got {len}"
             );
-            let place = Place { document_idx: row_idx, piece_start: 0, piece, position: 0 };
-            this.fill_row(row_idx, place, target_rule);
+            let place =
+                Place { document_idx: row_idx, piece_start: 0, piece: Tokens::Narrow(piece), position: 0 };
+            this.fill_row(row_idx, place, TargetRule::WithinSegment);
         }
+        this.leave_out_zeros();
         this.start_of_sequence = start_of_sequence.to_vec();
         this
     }
@@ -143,34 +92,58 @@ impl SegmentBatch {
             for i in 0..self.segment_len - 1 {
                 let at = row * self.segment_len + i;
                 if !may_be_scored[at + 1] {
-                    self.num_scored -= self.loss_mask[at] as u64;
-                    self.loss_mask[at] = 0.;
+                    self.leave_out(at);
                 }
             }
         }
     }
 
-    /// Puts the segment at `place` into an idle row.
-    pub(crate) fn fill_row(&mut self, row_idx: usize, place: Place<'_>, rule: TargetRule) {
-        self.document_idx[row_idx] = Some(place.document_idx);
-        self.start_of_sequence[row_idx] = place.position == 0;
-        self.start_token[row_idx] = place.piece_start + place.position;
-        let rest = &place.piece[place.position..];
-        let segment = &rest[..rest.len().min(self.segment_len)];
-        let targets = match rule {
-            TargetRule::WithinSegment => &segment[1..],
-            TargetRule::AcrossSegments => &rest[1..rest.len().min(self.segment_len + 1)],
-        };
-        let row = row_idx * self.segment_len;
-        for (i, &token) in segment.iter().enumerate() {
-            self.tokens[row + i] = i64::from(token);
-        }
-        for (i, (&target, &token)) in targets.iter().zip(segment).enumerate() {
-            self.targets[row + i] = i64::from(target);
-            if token != PAD_TOKEN && target != PAD_TOKEN {
-                self.loss_mask[row + i] = 1.;
-                self.num_scored += 1;
+    /// Leaves unscored what predicts token 0 or is predicted from it: the paper's rule.
+    pub(crate) fn leave_out_zeros(&mut self) {
+        for at in 0..self.tokens.len() {
+            if self.tokens[at] == PAD_TOKEN || self.targets[at] == PAD_TOKEN {
+                self.leave_out(at);
             }
+        }
+    }
+
+    fn leave_out(&mut self, at: usize) {
+        self.num_scored -= self.loss_mask[at] as u64;
+        self.loss_mask[at] = 0.;
+    }
+
+    /// Puts the segment at `place` into an idle row and returns the largest token.
+    pub(crate) fn fill_row(&mut self, row_idx: usize, place: Place<'_>, rule: TargetRule) -> u32 {
+        let Place { document_idx, piece_start, piece, position } = place;
+        self.document_idx[row_idx] = Some(document_idx);
+        self.start_of_sequence[row_idx] = position == 0;
+        self.start_token[row_idx] = piece_start + position;
+        let end = piece.len().min(position + self.segment_len);
+        let target_end = match rule {
+            TargetRule::WithinSegment => end,
+            TargetRule::AcrossSegments => piece.len().min(end + 1),
+        };
+        let row = row_idx * self.segment_len..(row_idx + 1) * self.segment_len;
+        let num_targets = target_end - position - 1;
+        let largest_token = piece.slice(position..end).copy_to(&mut self.tokens[row.clone()]);
+        let largest_target = piece.slice(position + 1..target_end).copy_to(&mut self.targets[row.clone()]);
+        self.loss_mask[row][..num_targets].fill(1.);
+        self.num_scored += num_targets as u64;
+        largest_token.max(largest_target)
+    }
+
+    /// Puts the segment at `place` into an idle row, by the rules of a stream.
+    pub(crate) fn read(
+        &mut self,
+        row_idx: usize,
+        place: Place<'_>,
+        config: &StreamConfig,
+        vocab_size: usize,
+    ) -> Result<(), DataError> {
+        let largest = self.fill_row(row_idx, place, config.target_rule);
+        match largest as usize >= vocab_size {
+            true => Err(DataError::Token { document_idx: place.document_idx, vocab_size, got: largest }),
+            false => Ok(()),
         }
     }
 }
@@ -178,12 +151,25 @@ impl SegmentBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pack;
 
     /// Returns tokens, targets and mask of the segment of a document at `position`.
     fn segment(document: &[u16], position: usize, rule: TargetRule) -> (Vec<i64>, Vec<i64>, Vec<f32>, u64) {
-        let config = StreamConfig { batch: 1, segment_len: 4, target_rule: rule, max_document_len: None };
-        let mut batch = SegmentBatch::idle(&config);
-        batch.fill_row(0, Place { document_idx: 7, piece_start: 10, piece: document, position }, rule);
+        packed(document, position, rule, Pack::RestartAnywhere)
+    }
+
+    fn packed(
+        document: &[u16],
+        position: usize,
+        rule: TargetRule,
+        pack: Pack,
+    ) -> (Vec<i64>, Vec<i64>, Vec<f32>, u64) {
+        let mut batch = SegmentBatch::idle(1, 4);
+        let piece = Tokens::Narrow(document);
+        batch.fill_row(0, Place { document_idx: 7, piece_start: 10, piece, position }, rule);
+        if pack == Pack::Paper {
+            batch.leave_out_zeros();
+        }
         assert_eq!(batch.start_of_sequence, [position == 0]);
         assert_eq!((batch.document_idx[0], batch.start_token[0]), (Some(7), 10 + position));
         (batch.tokens, batch.targets, batch.loss_mask, batch.num_scored)
@@ -205,8 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_neither_predicted_nor_predicts() {
+    fn token_0_is_scored_unless_the_paper_says_padding() {
         let document = [11, 0, 13, 14, 15, 16];
+        let all = (vec![11, 0, 13, 14], vec![0, 13, 14, 15], vec![1.; 4], 4);
+        assert_eq!(segment(&document, 0, TargetRule::AcrossSegments), all);
+        let segment = |document: &[u16], position, rule| packed(document, position, rule, Pack::Paper);
         let first = (vec![11, 0, 13, 14], vec![0, 13, 14, 0], vec![0., 0., 1., 0.], 1);
         assert_eq!(segment(&document, 0, TargetRule::WithinSegment), first);
         let first = (vec![11, 0, 13, 14], vec![0, 13, 14, 15], vec![0., 0., 1., 1.], 2);

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use brt_report::FileError;
 
-use crate::Split;
+use crate::{SourceError, Split};
 
 /// An error of this crate; every text names the thing, what was expected of it and what it is.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,10 @@ pub enum DataError {
     #[error(transparent)]
     Record(#[from] FileError),
     /// No corpus of this name.
-    #[error("corpus: expected `code`, `books` or `folder:PATH`, got `{got}`")]
+    #[error(
+        "corpus: expected `code`, `books`, `latex`, `pg19:FOLDER`, a path that is there, or one after its format \
+         (`files:`, `tree:`, `raw:`, `jsonl:`, `parquet:`), got `{got}`"
+    )]
     UnknownCorpus {
         /// What was asked for.
         got: String,
@@ -56,17 +59,69 @@ pub enum DataError {
         /// What should be in them.
         expected: &'static str,
     },
-    /// Too little text to make three splits.
+    /// A package cannot be had or unpacked.
+    #[error("{package}: expected a Debian package from apt-get or in the folder of packages, got: {got}")]
+    Package {
+        /// The package.
+        package: String,
+        /// What its client said.
+        got: String,
+    },
+    /// A package is neither the one that is expected nor the one that the machine's package list has.
     #[error(
-        "{name}: expected at least {expected} documents (UTF-8, not empty), got {got}; add documents to the corpus"
+        "{path}: expected sha256 {expected}, or the one that `apt-cache show` prints, got {got}; \
+         remove the file to download it again"
     )]
-    TooFewDocuments {
+    PackageChecksum {
+        /// The package's file.
+        path: PathBuf,
+        /// The checksum in Debian 12.
+        expected: String,
+        /// The checksum of the file.
+        got: String,
+    },
+    /// Documents cannot be read.
+    #[error(transparent)]
+    Source(Box<SourceError>),
+    /// A tokenizer cannot be read, or a text has no tokens.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::TokenizerError),
+    /// A document that the tokenizer cannot read.
+    #[error("{document}")]
+    Document {
+        /// The document.
+        document: String,
+        /// Why.
+        #[source]
+        source: Box<crate::TokenizerError>,
+    },
+    /// An option that cannot be.
+    #[error("{name}: expected {expected}, got {got}")]
+    Option {
+        /// The option's name.
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it is.
+        got: String,
+    },
+    /// A corpus without documents.
+    #[error("{name}: expected at least 1 document (not empty), got 0; look at what was left out")]
+    NoDocuments {
         /// The corpus: its folder or its name.
         name: String,
-        /// Number of documents that are needed.
-        expected: usize,
-        /// Number of documents that there are.
-        got: usize,
+    },
+    /// The parts of several jobs do not fit together.
+    #[error(
+        "{path}: expected {expected}, got {got}; run the jobs that are missing, and merge the parts of one run"
+    )]
+    Parts {
+        /// A part.
+        path: PathBuf,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        got: String,
     },
     /// A split has nothing in it.
     #[error("{name}: expected at least 1 document in split {split}, got 0; add documents to the corpus")]
@@ -93,7 +148,7 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
-    /// The manifest was written by another version of this crate.
+    /// The manifest was written by an older version of this crate.
     #[error(
         "{path}: expected manifest format {expected}, got {got}; delete its folder and prepare the corpus again"
     )]
@@ -105,20 +160,31 @@ pub enum DataError {
         /// Format of the manifest.
         got: u32,
     },
-    /// A number of the manifest contradicts another.
+    /// The manifest was written by a newer version of this crate.
     #[error(
-        "{path}: expected documents that follow one another, got a gap or an empty one at `{document}`; \
-         delete its folder and prepare the corpus again"
+        "{path}: expected manifest format {expected}, got {got} of a newer version; use that version of brt"
     )]
-    ManifestDocuments {
+    NewerManifest {
         /// The manifest.
         path: PathBuf,
-        /// The first document that does not fit.
-        document: String,
+        /// Format that this version reads.
+        expected: u32,
+        /// Format of the manifest.
+        got: u32,
     },
-    /// A file of tokens is too short or too long.
-    #[error("{path}: expected {expected} bytes, got {got}; delete its folder and prepare the corpus again")]
-    TokensLength {
+    /// The sizes in a manifest are not those of the files.
+    #[error(
+        "{path}: expected the sizes that the manifest says of {what}, got others; prepare the corpus again"
+    )]
+    Counts {
+        /// The folder or file.
+        path: PathBuf,
+        /// Whose sizes they are.
+        what: String,
+    },
+    /// A file of a corpus is too short or too long.
+    #[error("{path}: expected {expected} bytes, got {got}; copy the file again, or prepare the corpus again")]
+    Length {
         /// The file.
         path: PathBuf,
         /// Length in bytes according to the manifest.
@@ -126,8 +192,10 @@ pub enum DataError {
         /// Length in bytes.
         got: u64,
     },
-    /// A file of tokens has changed since it was written.
-    #[error("{path}: expected sha256 {expected}, got {got}; delete its folder and prepare the corpus again")]
+    /// A file of a corpus has changed since it was written.
+    #[error(
+        "{path}: expected sha256 {expected}, got {got}; copy the file again, or prepare the corpus again"
+    )]
     Checksum {
         /// The file.
         path: PathBuf,
@@ -136,12 +204,42 @@ pub enum DataError {
         /// Checksum of the file.
         got: String,
     },
-    /// A document set in which no token can be predicted.
-    #[error("documents: expected one of at least 2 tokens, got a longest of {longest}; add longer documents")]
-    NothingToPredict {
-        /// Number of tokens of the longest document.
-        longest: usize,
+    /// An index that does not fit its shard.
+    #[error("{path}: expected the index of the shard's documents, got {got}; copy the files again")]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        got: String,
     },
+    /// A document that its index says nonsense about.
+    #[error(
+        "document {document_idx}: expected tokens and a name, got a damaged index; run `brt data verify`"
+    )]
+    DamagedDocument {
+        /// Index of the document in its set.
+        document_idx: usize,
+    },
+    /// A token that the vocabulary does not have.
+    #[error(
+        "document {document_idx}: expected tokens below {vocab_size}, got {got}: a damaged file; run `brt data verify`"
+    )]
+    Token {
+        /// Index of the document in its set.
+        document_idx: usize,
+        /// Number of rows of the vocabulary.
+        vocab_size: usize,
+        /// The token.
+        got: u32,
+    },
+    /// A document set in which no token can be predicted.
+    #[error("documents: expected one of at least 2 tokens, got none; add longer documents")]
+    NothingToPredict,
+    /// A stream is read on after an error.
+    #[error(
+        "batches: expected a stream that goes on, got one that ended with an error; resume from the cursor"
+    )]
+    StreamEnded,
     /// A length or a count is too small.
     #[error("{name}: expected at least {expected}, got {got}")]
     TooSmall {
@@ -164,6 +262,12 @@ pub enum DataError {
         /// Value in the cursor.
         got: String,
     },
+}
+
+impl From<SourceError> for DataError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(Box::new(error))
+    }
 }
 
 impl DataError {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::{DataError, SegmentBatch, StreamConfig, TokenSet, batch::Place};
+use crate::{DataError, Pack, SegmentBatch, StreamConfig, TokenSet, batch::Place};
 
 /// Segment batches that hold every document of a set once.
 ///
-/// Documents are taken in the order of the set. Each is read in one row; a row whose document has ended takes the
-/// next one, and is idle when there is none. With `max_document_len` the first that many tokens of each are read.
+/// Documents are taken in the order of the set; of several processes each takes every so-manieth. Each is read in one
+/// row; a row whose document has ended takes the next one, and is idle when there is none. With `max_document_len` the
+/// first that many tokens of each are read.
 #[derive(Debug)]
 pub struct EvaluationStream {
     set: Arc<TokenSet>,
@@ -30,36 +31,47 @@ impl EvaluationStream {
     /// As [`StreamConfig::validate`].
     pub fn new(set: Arc<TokenSet>, config: StreamConfig) -> Result<Self, DataError> {
         config.validate(&set)?;
-        Ok(Self { set, config, next_document_idx: 0, rows: vec![None; config.batch] })
+        Ok(Self { set, config, next_document_idx: config.rank.idx, rows: vec![None; config.batch] })
     }
 
     /// Returns the next document of the set, `None` when all were taken.
     fn next_document(&mut self) -> Option<Row> {
         let document_idx = self.next_document_idx;
         (document_idx < self.set.num_documents()).then(|| {
-            self.next_document_idx += 1;
+            self.next_document_idx += self.config.rank.count;
             Row { document_idx, position: 0 }
         })
+    }
+
+    /// Puts the next segment of a row into the batch; returns whether there was one.
+    fn read_row(&mut self, row_idx: usize, batch: &mut SegmentBatch) -> Result<bool, DataError> {
+        let Some(row) = self.rows[row_idx].or_else(|| self.next_document()) else { return Ok(false) };
+        let Row { document_idx, position } = row;
+        let tokens = self.set.document(document_idx)?.tokens;
+        let piece = tokens.slice(0..tokens.len().min(self.config.max_document_len.unwrap_or(usize::MAX)));
+        let place = Place { document_idx, piece_start: 0, piece, position };
+        batch.read(row_idx, place, &self.config, self.set.vocab_size())?;
+        let position = position + self.config.segment_len;
+        self.rows[row_idx] = (position < piece.len()).then_some(Row { position, ..row });
+        Ok(true)
     }
 }
 
 impl Iterator for EvaluationStream {
-    type Item = SegmentBatch;
+    type Item = Result<SegmentBatch, DataError>;
 
-    fn next(&mut self) -> Option<SegmentBatch> {
-        let mut batch = SegmentBatch::idle(&self.config);
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut batch = SegmentBatch::idle(self.config.batch, self.config.segment_len);
         let mut is_idle = true;
         for row_idx in 0..self.config.batch {
-            let Some(row) = self.rows[row_idx].or_else(|| self.next_document()) else { continue };
-            is_idle = false;
-            let tokens = self.set.document(row.document_idx).tokens;
-            let piece = &tokens[..tokens.len().min(self.config.max_document_len.unwrap_or(usize::MAX))];
-            let Row { document_idx, position } = row;
-            let place = Place { document_idx, piece_start: 0, piece, position };
-            batch.fill_row(row_idx, place, self.config.target_rule);
-            let position = position + self.config.segment_len;
-            self.rows[row_idx] = (position < piece.len()).then_some(Row { position, ..row });
+            match self.read_row(row_idx, &mut batch) {
+                Ok(was_read) => is_idle &= !was_read,
+                Err(error) => return Some(Err(error)),
+            }
         }
-        (!is_idle).then_some(batch)
+        if self.config.pack == Pack::Paper {
+            batch.leave_out_zeros();
+        }
+        (!is_idle).then_some(Ok(batch))
     }
 }

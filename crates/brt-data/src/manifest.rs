@@ -1,86 +1,171 @@
 //! What a prepared corpus says about itself: `manifest.json`.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use brt_report::read_json;
+use brt_report::{read_json, write_atomic};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{DataError, Split};
+use crate::{Counts, DataError, FileRecord, Split, TokenizerKind};
 
 /// Version of the layout of a prepared corpus.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// Name of the manifest in a corpus's folder.
 pub(crate) const MANIFEST_FILE: &str = "manifest.json";
 
-/// The record of a prepared corpus: where it comes from and every document in it.
+/// The record of a prepared corpus, or of one job's part of it.
+///
+/// It holds nothing of the machine that wrote it: the same inputs make the same manifest everywhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of the layout of the folder.
     pub format: u32,
-    /// Which corpus this is: `code`, `books` or `folder`.
+    /// Which corpus this is: `code`, `books`, `latex`, `pg19`, or the format of the files.
     pub source: String,
-    /// Name of the tokenizer.
-    pub tokenizer: String,
-    /// Number of rows that an embedding table of these tokens needs.
-    pub vocab_size: usize,
     /// Licence of the texts.
     pub licence: String,
     /// Where the texts were taken from.
     pub origin: String,
-    /// The three splits.
-    pub splits: BTreeMap<Split, SplitManifest>,
+    /// The tokenizer; its file lies beside this one.
+    pub tokenizer: TokenizerRecord,
+    /// SHA-256 of the options and of the names and sizes of all inputs: another corpus is never mixed with this one.
+    pub inputs_sha256: String,
+    /// Which part of the inputs this is; absent for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
+    /// Of the runs of lines by which near copies are found one in so many was looked at.
+    pub run_sampling: u64,
+    /// Sizes of the splits.
+    pub splits: BTreeMap<Split, Counts>,
     /// What was left out, by reason.
     pub skipped: Vec<Skipped>,
-    /// Held-out documents that repeat much of the training documents; none in a sound corpus. They are searched for
-    /// in `code` and `books`, not in folders.
+    /// Held-out documents that repeat much of the training documents, at most a hundred; none in a sound corpus.
     pub near_copies: Vec<NearCopy>,
+    /// Number of such documents.
+    pub num_near_copies: u64,
+    /// Number of held-out documents that were not compared because they have too few lines for the sample of their
+    /// runs.
+    pub num_not_compared: u64,
+    /// The works of a named corpus, where it is a list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub works: Vec<Work>,
+    /// The shards in the order of the documents.
+    pub shards: Vec<ShardRecord>,
 }
 
-/// The record of one split and its file of tokens.
+/// The record of a tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SplitManifest {
-    /// Number of documents.
-    pub num_documents: usize,
-    /// Number of tokens of all documents.
-    pub num_tokens: u64,
-    /// Number of bytes of text of all documents.
-    pub num_bytes: u64,
-    /// SHA-256 of the file of tokens.
+#[serde(deny_unknown_fields)]
+pub struct TokenizerRecord {
+    /// What it is.
+    pub kind: TokenizerKind,
+    /// Number of rows that an embedding table of its tokens needs.
+    pub vocab_size: usize,
+    /// Name of its file in the folder.
+    pub file: String,
+    /// SHA-256 of that file.
     pub sha256: String,
-    /// The documents in the order of the file.
-    pub documents: Vec<DocumentEntry>,
 }
 
-/// The record of one document.
+/// A part of the inputs, for job runners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Number of the job, from 1.
+    pub idx: usize,
+    /// Number of jobs.
+    pub count: usize,
+}
+
+/// The record of a shard: its splits that have documents.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardRecord {
+    /// The splits.
+    pub splits: BTreeMap<Split, SplitShard>,
+    /// Of a job's part, the file of the runs of lines by which near copies are found; its name is that of the first
+    /// split, with `runs` for the split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<FileRecord>,
+}
+
+/// The record of one split of a shard and its files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DocumentEntry {
-    /// Name, unique in the corpus; for a crate its name and version.
+#[serde(deny_unknown_fields)]
+pub struct SplitShard {
+    /// Name of its files, without `.tokens`, `.index` and `.spans`.
+    pub name: String,
+    /// Sizes.
+    pub counts: Counts,
+    /// The file of tokens.
+    pub tokens: FileRecord,
+    /// The file of spans; absent where tokens are bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spans: Option<FileRecord>,
+    /// The file that says where the documents are.
+    pub index: FileRecord,
+}
+
+impl SplitShard {
+    /// Returns the path of a file of this split.
+    pub(crate) fn path(&self, folder: &Path, kind: &str) -> PathBuf {
+        folder.join(format!("{}.{kind}", self.name))
+    }
+
+    /// Returns the files with their records.
+    pub(crate) fn files(&self, folder: &Path) -> Vec<(PathBuf, &FileRecord)> {
+        let files =
+            [("tokens", Some(&self.tokens)), ("spans", self.spans.as_ref()), ("index", Some(&self.index))];
+        files.into_iter().filter_map(|(kind, record)| Some((self.path(folder, kind), record?))).collect()
+    }
+
+    /// Removes the files of this split.
+    pub(crate) fn remove(&self, folder: &Path) -> Result<(), DataError> {
+        for (path, _) in self.files(folder) {
+            fs::remove_file(&path).map_err(DataError::io(&path, "remove"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A work of a named corpus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Work {
+    /// Name; for a crate its name and version.
     pub name: String,
     /// Family or author.
     pub group: String,
-    /// Number of tokens.
-    pub num_tokens: u64,
+    /// Its split.
+    pub split: Split,
+    /// Its licence, where it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
     /// Number of bytes of text.
     pub num_bytes: u64,
-    /// Position of the document's first token in the split's file, in tokens.
-    pub first_token: u64,
     /// SHA-256 of the text.
     pub sha256: String,
 }
 
 /// A number of inputs that were left out for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Skipped {
     /// Why, for example `not UTF-8`.
     pub reason: String,
     /// Number of inputs.
-    pub count: usize,
+    pub count: u64,
 }
 
 /// A held-out document much of which also stands in training documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NearCopy {
     /// The held-out document.
     pub name: String,
@@ -99,25 +184,77 @@ impl Manifest {
     /// [`DataError::NotPrepared`] without a manifest, [`DataError::ManifestFormat`] for one of another version,
     /// [`DataError::Record`] for a file that is no manifest.
     pub fn read(folder: &Path) -> Result<Self, DataError> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
         let path = folder.join(MANIFEST_FILE);
         if !path.exists() {
             return Err(DataError::NotPrepared { path: folder.to_path_buf() });
         }
-        let Version { format } = read_json(&path, "a corpus manifest")?;
-        if format != FORMAT {
-            return Err(DataError::ManifestFormat { path, expected: FORMAT, got: format });
+        Self::read_file(&path)
+    }
+
+    /// Reads a manifest under any name.
+    pub(crate) fn read_file(path: &Path) -> Result<Self, DataError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
         }
-        Ok(read_json(&path, "a corpus manifest")?)
+        let Version { format } = read_json(path, "a corpus manifest")?;
+        match format {
+            FORMAT => Ok(read_json(path, "a corpus manifest")?),
+            got if got > FORMAT => {
+                Err(DataError::NewerManifest { path: path.to_path_buf(), expected: FORMAT, got })
+            }
+            got => Err(DataError::ManifestFormat { path: path.to_path_buf(), expected: FORMAT, got }),
+        }
+    }
+
+    /// Writes the manifest, after its checksum and when all other files of the folder are on the disk.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), DataError> {
+        let folder = path.parent().unwrap_or(path);
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        write_atomic(&checksum_path(path), format!("{}\n", sha256_hex(text.as_bytes())).as_bytes())?;
+        let synced = fs::File::open(folder).and_then(|file| file.sync_all());
+        synced.map_err(DataError::io(folder, "sync"))?;
+        Ok(write_atomic(path, text.as_bytes())?)
+    }
+
+    /// Checks a manifest against its checksum.
+    pub(crate) fn verify(path: &Path) -> Result<(), DataError> {
+        let checksum_path = checksum_path(path);
+        let expected = fs::read(&checksum_path).map_err(DataError::io(&checksum_path, "read"))?;
+        let got = sha256_hex(&fs::read(path).map_err(DataError::io(path, "read"))?);
+        if expected == format!("{got}\n").as_bytes() {
+            return Ok(());
+        }
+        let expected = String::from_utf8_lossy(&expected).trim().to_owned();
+        Err(DataError::Checksum { path: path.to_path_buf(), expected, got })
     }
 
     /// Returns the number of documents of all splits.
-    pub fn num_documents(&self) -> usize {
+    pub fn num_documents(&self) -> u64 {
         self.splits.values().map(|split| split.num_documents).sum()
     }
+
+    /// Returns the number of bytes of all files of shards.
+    pub fn file_bytes(&self) -> u64 {
+        let splits = self.shards.iter().flat_map(|shard| shard.splits.values());
+        let bytes = |split: &SplitShard| {
+            split.tokens.num_bytes
+                + split.index.num_bytes
+                + split.spans.as_ref().map_or(0, |file| file.num_bytes)
+        };
+        splits.map(bytes).sum()
+    }
+
+    /// Returns the path of the tokenizer's file.
+    pub fn tokenizer_path(&self, folder: &Path) -> PathBuf {
+        folder.join(&self.tokenizer.file)
+    }
+}
+
+/// Returns the path of a manifest's checksum.
+fn checksum_path(manifest_path: &Path) -> PathBuf {
+    manifest_path.with_extension("sha256")
 }
 
 /// Returns the SHA-256 of a prepared corpus's `manifest.json`: the identity of the corpus, the same on every machine.
@@ -130,11 +267,6 @@ pub fn manifest_sha256(folder: &Path) -> Result<String, DataError> {
         return Err(DataError::NotPrepared { path: folder.to_path_buf() });
     }
     Ok(sha256_hex(&fs::read(&path).map_err(DataError::io(&path, "read"))?))
-}
-
-/// Returns the name of a split's file of tokens.
-pub(crate) fn tokens_file(split: Split) -> String {
-    format!("{split}.tokens")
 }
 
 /// Returns the SHA-256 of the bytes in hexadecimal.

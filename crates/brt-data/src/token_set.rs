@@ -1,34 +1,26 @@
-//! One split of a prepared corpus, opened and checked.
+//! One split of a prepared corpus, open for reading.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{ops::Range, path::Path};
 
 use sha2::{Digest, Sha256};
 
 use crate::{
-    ByteTokenizer, DataError, Document, Manifest, Split, SplitManifest,
-    manifest::{MANIFEST_FILE, hex, manifest_sha256, sha256_hex, tokens_file},
+    DataError, Document, Manifest, ShardRecord, Span, Split, Tokenizer, TokenizerKind, Tokens,
+    manifest::{hex, manifest_sha256, sha256_hex},
+    shard::{IndexBuilder, Shard, Width},
+    words::{count_words, word_starts_within},
 };
 
-/// Number of bytes of a file of tokens that are read at a time; even.
-const CHUNK_BYTES: usize = 1 << 20;
-
-/// The tokens of all documents of one split, in memory: two bytes per token.
+/// The documents of one split. Tokens stay on the disk until they are read; opening looks at no document.
 #[derive(Debug)]
 pub struct TokenSet {
-    tokens: Vec<u16>,
-    documents: Vec<Entry>,
+    shards: Vec<Shard>,
+    /// Number of documents of the shards up to and with each.
+    document_ends: Vec<usize>,
+    num_tokens: u64,
+    tokenizer: TokenizerKind,
     vocab_size: usize,
     manifest_sha256: String,
-}
-
-/// Where a document is in the tokens.
-#[derive(Debug)]
-struct Entry {
-    name: String,
-    group: String,
-    first_token: usize,
-    num_tokens: usize,
-    num_bytes: u64,
 }
 
 /// One document of a [`TokenSet`].
@@ -39,86 +31,135 @@ pub struct DocumentTokens<'a> {
     /// Author, family of crates, …: what is never split over two splits.
     pub group: &'a str,
     /// All tokens.
-    pub tokens: &'a [u16],
-    /// Number of bytes of text that the tokens stand for.
-    pub num_bytes: u64,
+    pub tokens: Tokens<'a>,
+    /// The text that the tokens stand for.
+    pub span: Span,
 }
 
 impl TokenSet {
-    /// Opens a split of a prepared corpus and checks its file against the manifest: length, checksum, documents.
+    /// Opens a split of a prepared corpus and checks the lengths of its files; [`crate::verify`] reads them, too.
     ///
     /// # Errors
-    /// As [`Manifest::read`]; [`DataError::Io`] where the tokens cannot be read; [`DataError::TokensLength`],
-    /// [`DataError::Checksum`], [`DataError::ManifestDocuments`] where they are not what was written;
-    /// [`DataError::EmptySplit`] without documents.
+    /// As [`Manifest::read`]; [`DataError::Io`] where a file cannot be read; [`DataError::Length`] and
+    /// [`DataError::Index`] where one is not what was written; [`DataError::EmptySplit`] without documents.
     pub fn open(folder: &Path, split: Split) -> Result<Self, DataError> {
         let manifest = Manifest::read(folder)?;
+        let Manifest { shards, tokenizer, .. } = &manifest;
+        let width = Width::of(tokenizer.vocab_size);
+        let records = shards.iter().filter_map(|ShardRecord { splits, .. }| splits.get(&split));
+        let shards =
+            records.map(|record| Shard::open(folder, record, width)).collect::<Result<Vec<_>, _>>()?;
         let empty = || DataError::EmptySplit { name: folder.display().to_string(), split };
-        let record = manifest.splits.get(&split).ok_or_else(empty)?;
-        if record.documents.is_empty() {
-            return Err(empty());
-        }
-        let tokens = read_tokens(&folder.join(tokens_file(split)), record)?;
-        let documents = entries(record, tokens.len()).map_err(|document| DataError::ManifestDocuments {
-            path: folder.join(MANIFEST_FILE),
-            document,
-        })?;
-        Ok(Self {
-            tokens,
-            documents,
-            vocab_size: manifest.vocab_size,
-            manifest_sha256: manifest_sha256(folder)?,
-        })
+        let set = Self::of(shards, tokenizer.kind, tokenizer.vocab_size, manifest_sha256(folder)?);
+        set.ok_or_else(empty)
     }
 
-    /// Makes a set of byte tokens of documents in memory; its checksum is one of their names and texts.
+    /// Makes a set of byte tokens ([`Tokenizer::t5_bytes`]) of documents in memory; its checksum is one of their names
+    /// and texts.
     ///
     /// # Errors
     /// [`DataError::EmptySplit`] without documents, [`DataError::TooSmall`] for a document without text.
     pub fn from_documents(documents: &[Document]) -> Result<Self, DataError> {
         let mut hash = Sha256::new();
-        let (mut tokens, mut entries) = (Vec::new(), Vec::new());
-        for document in documents {
-            if document.text.is_empty() {
+        let (mut tokens, mut index) = (Vec::new(), IndexBuilder::default());
+        let (kind, vocab_size) = (TokenizerKind::T5Bytes, Tokenizer::t5_bytes().vocab_size());
+        for Document { name, group, text } in documents {
+            if text.is_empty() {
                 return Err(DataError::TooSmall { name: "document text", expected: 1, got: 0 });
             }
-            let document_tokens = ByteTokenizer.encode(&document.text);
-            entries.push(Entry {
-                name: document.name.clone(),
-                group: document.group.clone(),
-                first_token: tokens.len(),
-                num_tokens: document_tokens.len(),
-                num_bytes: document.text.len() as u64,
-            });
-            tokens.extend(document_tokens);
-            hash.update(sha256_hex(document.name.as_bytes()));
-            hash.update(sha256_hex(&document.text));
+            tokens.extend(text.iter().map(|&byte| u16::from(byte) + first_byte(kind)));
+            let num_words = count_words(text, false);
+            index.push(name, group, tokens.len() as u64, Span { num_bytes: text.len() as u64, num_words });
+            hash.update(sha256_hex(name.as_bytes()));
+            hash.update(sha256_hex(text));
         }
-        if entries.is_empty() {
-            return Err(DataError::EmptySplit { name: "documents".into(), split: Split::Train });
-        }
-        let manifest_sha256 = hex(&hash.finalize());
-        Ok(Self { tokens, documents: entries, vocab_size: ByteTokenizer::VOCAB_SIZE, manifest_sha256 })
+        let empty = || DataError::EmptySplit { name: "documents".into(), split: Split::Train };
+        let shard = Shard::in_memory(tokens, &index).map_err(|_| empty())?;
+        Self::of(vec![shard], kind, vocab_size, hex(&hash.finalize())).ok_or_else(empty)
+    }
+
+    fn of(
+        shards: Vec<Shard>,
+        tokenizer: TokenizerKind,
+        vocab_size: usize,
+        manifest_sha256: String,
+    ) -> Option<Self> {
+        let mut end = 0;
+        let ends = shards.iter().map(|shard| {
+            end += shard.index().num_documents();
+            end
+        });
+        let document_ends: Vec<usize> = ends.collect();
+        let num_tokens = shards.iter().map(|shard| shard.index().num_tokens()).sum();
+        (end > 0).then_some(Self {
+            shards,
+            document_ends,
+            num_tokens,
+            tokenizer,
+            vocab_size,
+            manifest_sha256,
+        })
     }
 
     /// Returns the number of documents, at least 1.
     pub fn num_documents(&self) -> usize {
-        self.documents.len()
+        self.document_ends.last().copied().unwrap_or(0)
     }
 
     /// Returns the number of tokens of all documents.
-    pub fn num_tokens(&self) -> usize {
-        self.tokens.len()
+    pub fn num_tokens(&self) -> u64 {
+        self.num_tokens
     }
 
     /// Returns a document.
     ///
+    /// # Errors
+    /// [`DataError::DamagedDocument`] where the shard's index says nonsense about it.
+    ///
     /// # Panics
     /// Where `document_idx` is not below [`TokenSet::num_documents`].
-    pub fn document(&self, document_idx: usize) -> DocumentTokens<'_> {
-        let entry = &self.documents[document_idx];
-        let tokens = &self.tokens[entry.first_token..][..entry.num_tokens];
-        DocumentTokens { name: &entry.name, group: &entry.group, tokens, num_bytes: entry.num_bytes }
+    pub fn document(&self, document_idx: usize) -> Result<DocumentTokens<'_>, DataError> {
+        self.locate(document_idx).map(|(_, document, _)| document)
+    }
+
+    /// Returns how much text each token of a part of a document stands for.
+    ///
+    /// # Errors
+    /// As [`TokenSet::document`].
+    ///
+    /// # Panics
+    /// Where the document or its tokens are not there.
+    pub fn spans(&self, document_idx: usize, tokens: Range<usize>) -> Result<Vec<Span>, DataError> {
+        let (shard, document, first_token) = self.locate(document_idx)?;
+        let Range { start, end } = tokens;
+        assert!(start <= end && end <= document.tokens.len(), "expected tokens of the document");
+        if let Some(spans) = shard.spans(first_token + start..first_token + end) {
+            return Ok(spans);
+        }
+        // Tokens are bytes: the words are those of the text, of which a little is needed on both sides.
+        let around = start.saturating_sub(16)..(end + 3).min(document.tokens.len());
+        let before = start - around.start;
+        let first_byte = u32::from(first_byte(self.tokenizer));
+        let text = document.tokens.slice(around).to_vec();
+        let text: Vec<u8> = text.into_iter().map(|token| token.wrapping_sub(first_byte) as u8).collect();
+        let mut spans = vec![Span { num_bytes: 1, num_words: 0 }; end - start];
+        word_starts_within(&text, before, before + spans.len(), |at| spans[at].num_words = 1);
+        Ok(spans)
+    }
+
+    /// Returns the shard of a document, the document, and its first token in the shard.
+    fn locate(&self, document_idx: usize) -> Result<(&Shard, DocumentTokens<'_>, usize), DataError> {
+        let count = self.num_documents();
+        assert!(document_idx < count, "expected a document below {count}, got {document_idx}");
+        let shard_idx = self.document_ends.partition_point(|&end| end <= document_idx);
+        let first = shard_idx.checked_sub(1).map_or(0, |before| self.document_ends[before]);
+        let shard = &self.shards[shard_idx];
+        let damaged = || DataError::DamagedDocument { document_idx };
+        let entry = shard.index().entry(document_idx - first).ok_or_else(damaged)?;
+        let end = entry.first_token.checked_add(entry.num_tokens).filter(|&end| end <= shard.tokens().len());
+        let tokens = shard.tokens().slice(entry.first_token..end.ok_or_else(damaged)?);
+        let (name, group, span) = (entry.name, entry.group, entry.span);
+        Ok((shard, DocumentTokens { name, group, tokens, span }, entry.first_token))
     }
 
     /// Returns the number of rows that an embedding table of these tokens needs.
@@ -130,56 +171,12 @@ impl TokenSet {
     pub fn manifest_sha256(&self) -> &str {
         &self.manifest_sha256
     }
-
-    /// Returns the number of tokens of the longest document.
-    pub(crate) fn longest_document(&self) -> usize {
-        self.documents.iter().map(|entry| entry.num_tokens).max().unwrap_or(0)
-    }
 }
 
-/// Reads a file of tokens, two bytes little endian each, and checks its length and checksum.
-fn read_tokens(path: &Path, record: &SplitManifest) -> Result<Vec<u16>, DataError> {
-    let mut file = File::open(path).map_err(DataError::io(path, "read"))?;
-    let got = file.metadata().map_err(DataError::io(path, "read"))?.len();
-    let expected = record.num_tokens * 2;
-    if got != expected {
-        return Err(DataError::TokensLength { path: path.to_path_buf(), expected, got });
+/// Returns the token of byte 0.
+fn first_byte(tokenizer: TokenizerKind) -> u16 {
+    match tokenizer {
+        TokenizerKind::T5Bytes => 3,
+        _ => 0,
     }
-    let mut hash = Sha256::new();
-    let mut tokens = Vec::with_capacity(record.num_tokens as usize);
-    // In chunks, so that a large corpus is not in memory twice.
-    let mut chunk = vec![0; CHUNK_BYTES];
-    while tokens.len() < record.num_tokens as usize {
-        let num_bytes = CHUNK_BYTES.min((record.num_tokens as usize - tokens.len()) * 2);
-        let bytes = &mut chunk[..num_bytes];
-        file.read_exact(bytes).map_err(DataError::io(path, "read"))?;
-        hash.update(&*bytes);
-        tokens.extend(bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])));
-    }
-    let got = hex(&hash.finalize());
-    if got != record.sha256 {
-        return Err(DataError::Checksum { path: path.to_path_buf(), expected: record.sha256.clone(), got });
-    }
-    Ok(tokens)
-}
-
-/// Returns where the documents are, or the name of the first one that does not follow the one before.
-fn entries(record: &SplitManifest, num_tokens: usize) -> Result<Vec<Entry>, String> {
-    let mut end = 0;
-    let mut entries = Vec::with_capacity(record.documents.len());
-    for document in &record.documents {
-        if document.first_token != end || document.num_tokens == 0 {
-            return Err(document.name.clone());
-        }
-        end += document.num_tokens;
-        entries.push(Entry {
-            name: document.name.clone(),
-            group: document.group.clone(),
-            first_token: document.first_token as usize,
-            num_tokens: document.num_tokens as usize,
-            num_bytes: document.num_bytes,
-        });
-    }
-    let last = record.documents.last().map(|document| document.name.clone()).unwrap_or_default();
-    if end == num_tokens as u64 { Ok(entries) } else { Err(last) }
 }

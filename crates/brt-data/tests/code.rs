@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use brt_data::{ByteTokenizer, CorpusSource, Split, TokenSet, manifest_sha256, prepare};
+use brt_data::{CorpusSource, PrepareConfig, Split, TokenSet, Tokenizer, manifest_sha256, prepare};
 use tempfile::tempdir;
 
 #[test]
@@ -12,7 +12,7 @@ fn crates_of_the_lock_file_are_a_sound_corpus() {
         println!("skipped: no workspace around this crate");
         return;
     }
-    let source = CorpusSource::Code { manifest_path };
+    let source = PrepareConfig::new(CorpusSource::Code { manifest_path });
     let (out, again) = (tempdir().unwrap(), tempdir().unwrap());
     let manifest = prepare(&source, out.path()).unwrap();
     let test = &manifest.splits[&Split::Test];
@@ -24,13 +24,12 @@ fn crates_of_the_lock_file_are_a_sound_corpus() {
     assert_eq!(prepare(&source, out.path()).unwrap(), manifest);
 
     let mut splits = HashMap::new();
-    for (split, record) in &manifest.splits {
-        for entry in &record.documents {
-            assert_eq!(splits.entry(&entry.group).or_insert(split), &split, "{}", entry.group);
-            assert!(entry.num_bytes >= 32 * 1024, "{}", entry.name);
-        }
+    for work in &manifest.works {
+        assert_eq!(splits.entry(&work.group).or_insert(work.split), &work.split, "{}", work.group);
+        assert!(work.num_bytes >= 32 * 1024 && work.licence.is_some(), "{}", work.name);
     }
     let set = TokenSet::open(out.path(), Split::Test).unwrap();
-    let text = String::from_utf8(ByteTokenizer.decode(set.document(0).tokens)).unwrap();
+    let text =
+        String::from_utf8(Tokenizer::t5_bytes().decode(&set.document(0).unwrap().tokens.to_vec())).unwrap();
     assert!(text.starts_with("// ") && text.lines().next().unwrap().ends_with(".rs"));
 }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use brt_data::{Document, EvaluationStream, StreamConfig, StreamCursor, TargetRule, TokenSet, TrainStream};
+use brt_data::{
+    Document, EvaluationStream, Pack, Rank, StreamConfig, StreamCursor, TargetRule, TokenSet, TrainStream,
+};
 
 /// Returns a set of documents of these lengths.
 fn set(lens: &[usize]) -> Arc<TokenSet> {
@@ -12,7 +14,8 @@ fn set(lens: &[usize]) -> Arc<TokenSet> {
 }
 
 fn config(batch: usize, segment_len: usize, target_rule: TargetRule) -> StreamConfig {
-    StreamConfig { batch, segment_len, target_rule, max_document_len: None }
+    let (pack, rank) = (Pack::RestartAnywhere, Rank::ALONE);
+    StreamConfig { batch, segment_len, target_rule, pack, rank, max_document_len: None }
 }
 
 #[test]
@@ -32,7 +35,7 @@ fn unusable_configurations_are_errors() {
         assert_eq!(EvaluationStream::new(set(&[9]), config).unwrap_err().to_string(), expected);
     }
     let error = TrainStream::new(set(&[1, 1]), across, 0).unwrap_err().to_string();
-    let expected = "documents: expected one of at least 2 tokens, got a longest of 1; add longer documents";
+    let expected = "documents: expected one of at least 2 tokens, got none; add longer documents";
     assert_eq!(error, expected);
     assert_eq!(EvaluationStream::new(set(&[1]), across).unwrap_err().to_string(), expected);
 }
@@ -41,7 +44,7 @@ fn unusable_configurations_are_errors() {
 fn cursors_of_other_runs_are_errors() {
     let across = config(2, 3, TargetRule::AcrossSegments);
     let mut stream = TrainStream::new(set(&[9, 9]), across, 4).unwrap();
-    stream.next_batch();
+    stream.next_batch().unwrap();
     let cursor = stream.cursor();
     let with = |change: fn(&mut StreamCursor)| {
         let mut cursor = cursor.clone();
@@ -54,7 +57,8 @@ fn cursors_of_other_runs_are_errors() {
     assert_eq!(with(|c| c.segment_len = 2), text("segment_len 3, got 2"));
     assert_eq!(with(|c| c.max_document_len = Some(8)), text("max_document_len none, got 8"));
     assert_eq!(with(|c| c.rows.truncate(1)), text("batch 2, got 1"));
-    assert_eq!(with(|c| c.num_taken = 3), text("num_taken at most 2, got 3"));
+    assert_eq!(with(|c| c.rank.count = 2), text("rank 0 of 1, got 0 of 2"));
+    assert_eq!(with(|c| c.ahead = vec![3, 1]), text("ahead sorted places, got unsorted ones"));
     assert_eq!(with(|c| c.rows[0].as_mut().unwrap().document_idx = 2), text("document_idx below 2, got 2"));
     assert_eq!(with(|c| c.rows[0].as_mut().unwrap().position = 9), text("row position below 9, got 0 + 9"));
     assert!(with(|c| c.manifest_sha256.clear()).starts_with("cursor: expected manifest_sha256 "));

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use brt_data::{
-    Document, EvaluationStream, SegmentBatch, StreamConfig, StreamCursor, TargetRule, TokenSet, TrainStream,
+    Document, EvaluationStream, Pack, Rank, SegmentBatch, StreamConfig, StreamCursor, TargetRule, TokenSet,
+    TrainStream,
 };
 use proptest::prelude::*;
 
@@ -20,7 +21,8 @@ fn set(lens: &[usize]) -> Arc<TokenSet> {
 }
 
 fn config(batch: usize, segment_len: usize, target_rule: TargetRule) -> StreamConfig {
-    StreamConfig { batch, segment_len, target_rule, max_document_len: None }
+    let (pack, rank) = (Pack::RestartAnywhere, Rank::ALONE);
+    StreamConfig { batch, segment_len, target_rule, pack, rank, max_document_len: None }
 }
 
 fn evaluation(set: &Arc<TokenSet>, config: StreamConfig) -> EvaluationStream {
@@ -40,7 +42,7 @@ struct Coverage {
 
 impl Coverage {
     fn new(set: &Arc<TokenSet>) -> Self {
-        let counts = |i| vec![0; set.document(i).tokens.len()];
+        let counts = |i| vec![0; set.document(i).unwrap().tokens.len()];
         let zeros: Vec<_> = (0..set.num_documents()).map(counts).collect();
         Self { set: Arc::clone(set), read: zeros.clone(), scored: zeros }
     }
@@ -55,13 +57,13 @@ impl Coverage {
                 assert!(batch.loss_mask[row * n..][..n].iter().all(|&mask| mask == 0.));
                 continue;
             };
-            let tokens = self.set.document(document_idx).tokens;
+            let tokens = self.set.document(document_idx).unwrap().tokens;
             for i in (0..n).filter(|i| batch.tokens[row * n + i] != 0) {
-                assert_eq!(batch.tokens[row * n + i], i64::from(tokens[start + i]));
+                assert_eq!(batch.tokens[row * n + i], i64::from(tokens.get(start + i)));
                 self.read[document_idx][start + i] += 1;
             }
             for i in (0..n).filter(|i| batch.loss_mask[row * n + i] == 1.) {
-                assert_eq!(batch.targets[row * n + i], i64::from(tokens[start + i + 1]));
+                assert_eq!(batch.targets[row * n + i], i64::from(tokens.get(start + i + 1)));
                 self.scored[document_idx][start + i + 1] += 1;
                 num_scored += 1;
             }
@@ -73,7 +75,7 @@ impl Coverage {
 #[test]
 fn rows_carry_on_independently_and_idle_at_the_end() {
     let stream = evaluation(&set(&[5, 2, 1]), config(2, 3, TargetRule::WithinSegment));
-    let batches: Vec<_> = stream.collect();
+    let batches: Vec<_> = stream.map(Result::unwrap).collect();
     let [first, second] = &batches[..] else { panic!("expected 2 batches, got {}", batches.len()) };
     // Byte b is token b + 3. Row 1 takes the third document when the second has ended.
     assert_eq!(first.tokens, [3, 4, 5, /**/ 3, 4, 0]);
@@ -88,12 +90,12 @@ fn rows_carry_on_independently_and_idle_at_the_end() {
     assert_eq!(second.num_scored, 1);
 
     let mut stream = evaluation(&set(&[7, 2]), config(2, 3, TargetRule::AcrossSegments));
-    assert_eq!(stream.next().unwrap().targets, [4, 5, 6, /**/ 4, 0, 0]);
-    let second = stream.next().unwrap();
+    assert_eq!(stream.next().unwrap().unwrap().targets, [4, 5, 6, /**/ 4, 0, 0]);
+    let second = stream.next().unwrap().unwrap();
     assert_eq!(second.tokens, [6, 7, 8, /**/ 0, 0, 0]);
     assert_eq!(second.targets, [7, 8, 9, /**/ 0, 0, 0]);
     assert_eq!((second.document_idx[1], second.start_of_sequence[1]), (None, false));
-    let third = stream.next().unwrap();
+    let third = stream.next().unwrap().unwrap();
     assert_eq!((third.tokens[0], third.num_scored), (9, 0));
     assert!(stream.next().is_none() && stream.next().is_none());
 }
@@ -102,7 +104,7 @@ fn rows_carry_on_independently_and_idle_at_the_end() {
 fn only_the_first_tokens_are_evaluated_with_a_limit() {
     let config = StreamConfig { max_document_len: Some(4), ..config(1, 3, TargetRule::AcrossSegments) };
     let stream = evaluation(&set(&[9, 2]), config);
-    let tokens: Vec<_> = stream.flat_map(|batch| batch.tokens).collect();
+    let tokens: Vec<_> = stream.flat_map(|batch| batch.unwrap().tokens).collect();
     assert_eq!(tokens, [3, 4, 5, /**/ 6, 0, 0, /**/ 3, 4, 0]);
 }
 
@@ -111,7 +113,7 @@ fn the_order_of_documents_depends_on_seed_and_epoch() {
     let set = set(&[3; 40]);
     let order = |seed| {
         let mut stream = training(&set, config(1, 3, TargetRule::WithinSegment), seed);
-        (0..80).map(|_| stream.next_batch().document_idx[0].unwrap()).collect::<Vec<_>>()
+        (0..80).map(|_| stream.next_batch().unwrap().document_idx[0].unwrap()).collect::<Vec<_>>()
     };
     let epochs = order(1);
     assert_ne!(epochs[..40], epochs[40..]);
@@ -124,9 +126,9 @@ fn the_order_of_documents_depends_on_seed_and_epoch() {
 #[test]
 fn more_rows_than_documents_read_later_epochs() {
     let mut stream = training(&set(&[6, 6]), config(5, 3, TargetRule::WithinSegment), 3);
-    let batch = stream.next_batch();
+    let batch = stream.next_batch().unwrap();
     assert!(batch.start_of_sequence.iter().all(|&start| start));
-    assert_eq!(stream.cursor().epoch, 2);
+    assert_eq!(stream.cursor().num_taken, 5);
 }
 
 #[test]
@@ -138,7 +140,7 @@ fn every_piece_of_a_long_document_has_its_epoch() {
     let mut starts = Vec::new();
     // Three pieces of 4 tokens, the last one overlaps; each epoch has 2 segments of each document.
     for _ in 0..12 {
-        let batch = stream.next_batch();
+        let batch = stream.next_batch().unwrap();
         if batch.document_idx[0] == Some(0) && batch.start_of_sequence[0] {
             starts.push(batch.start_token[0]);
         }
@@ -171,7 +173,7 @@ proptest! {
         let set = set(&lens);
         let mut coverage = Coverage::new(&set);
         let mut num_rows = vec![0; lens.len()];
-        for batch in evaluation(&set, config(batch, segment_len, TargetRule::AcrossSegments)) {
+        for batch in evaluation(&set, config(batch, segment_len, TargetRule::AcrossSegments)).map(Result::unwrap) {
             coverage.add(&batch);
             for row in (0..batch.batch).filter(|&row| batch.start_of_sequence[row]) {
                 num_rows[batch.document_idx[row].unwrap()] += 1;
@@ -190,7 +192,7 @@ proptest! {
     fn within_segments_only_the_first_token_of_each_is_not_scored(lens in lens(), segment_len in 2usize..12) {
         let set = set(&lens);
         let mut coverage = Coverage::new(&set);
-        for batch in evaluation(&set, config(3, segment_len, TargetRule::WithinSegment)) {
+        for batch in evaluation(&set, config(3, segment_len, TargetRule::WithinSegment)).map(Result::unwrap) {
             coverage.add(&batch);
         }
         for (document_idx, &len) in lens.iter().enumerate() {
@@ -209,7 +211,7 @@ proptest! {
         for _ in 0..3 {
             let mut coverage = Coverage::new(&set);
             for _ in 0..num_segments {
-                coverage.add(&stream.next_batch());
+                coverage.add(&stream.next_batch().unwrap());
             }
             for (read, &len) in coverage.read.iter().zip(&lens) {
                 prop_assert_eq!(read, &vec![1; len]);
@@ -226,7 +228,7 @@ proptest! {
         let mut at: Vec<Option<(usize, usize)>> = vec![None; batch];
         let mut num_starts = vec![0i64; lens.len()];
         for _ in 0..60 {
-            let segments = stream.next_batch();
+            let segments = stream.next_batch().unwrap();
             for (row, at) in at.iter_mut().enumerate() {
                 let document_idx = segments.document_idx[row].unwrap();
                 let expected = at.unwrap_or((document_idx, 0));
@@ -248,17 +250,17 @@ proptest! {
         max_document_len in prop::option::of(2usize..20), rule in rules(),
     ) {
         let set = set(&lens);
-        let config = StreamConfig { batch, segment_len, target_rule: rule, max_document_len };
+        let config = StreamConfig { max_document_len, ..config(batch, segment_len, rule) };
         let mut stream = training(&set, config, seed);
         for _ in 0..num_before {
-            stream.next_batch();
+            stream.next_batch().unwrap();
         }
         let text = serde_json::to_string(&stream.cursor()).unwrap();
         let cursor: StreamCursor = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(&cursor, &stream.cursor());
         let mut resumed = TrainStream::resume(Arc::clone(&set), config, seed, cursor).unwrap();
         for _ in 0..30 {
-            prop_assert_eq!(resumed.next_batch(), stream.next_batch());
+            prop_assert_eq!(resumed.next_batch().unwrap(), stream.next_batch().unwrap());
         }
         prop_assert_eq!(resumed.cursor(), stream.cursor());
     }

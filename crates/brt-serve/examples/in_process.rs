@@ -1,6 +1,7 @@
 //! The worker without HTTP: completions of an untrained model from your own program, with a session that remembers.
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
+use brt_data::Tokenizer;
 use brt_lm::{CellLayout, Gate, LanguageModel, ModelConfig, RecurrenceConfig};
 use brt_serve::{CompletionRequest, Worker};
 use tch::Device;
@@ -21,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         recurrence: Some(recurrence),
         ..ModelConfig::paper()
     };
-    let worker = Worker::start(LanguageModel::new(config, 1, Device::Cpu)?);
+    let worker = Worker::start(LanguageModel::new(config, 1, Device::Cpu)?, Tokenizer::t5_bytes());
     for prompt in ["Once upon a time ", "and then "] {
         let request = CompletionRequest {
             prompt: prompt.into(),

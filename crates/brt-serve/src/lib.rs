@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use brt_data::Tokenizer;
 use brt_lm::LanguageModel;
 
 pub use request::{CompletionRequest, CompletionResponse, RequestError};
@@ -26,8 +27,13 @@ pub use worker::Worker;
 ///
 /// # Errors
 /// The system's reason where the address cannot be listened to.
-pub fn serve(model: LanguageModel, address: SocketAddr, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
-    let worker = Worker::start(model);
+pub fn serve(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    address: SocketAddr,
+    ready: impl FnOnce(SocketAddr),
+) -> io::Result<()> {
+    let worker = Worker::start(model, tokenizer);
     tokio::runtime::Runtime::new()?.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await?;
         ready(listener.local_addr()?);

@@ -52,8 +52,11 @@ pub struct CompletionResponse {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// Nothing to continue.
-    #[error("prompt: expected at least one byte, got none")]
+    #[error("prompt: expected at least one token, got none")]
     EmptyPrompt,
+    /// A text that the tokenizer cannot read.
+    #[error("prompt")]
+    Prompt(#[source] brt_data::TokenizerError),
     /// Too many tokens.
     #[error("max_tokens: expected 1 .. {MAX_TOKENS}, got {0}")]
     MaxTokens(usize),

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, thread};
 
-use brt_data::ByteTokenizer;
+use brt_data::{TextPlace, Tokenizer};
 use brt_lm::{Decoder, LanguageModel, sample};
 use brt_ops::init::seeded;
 use tch::Tensor;
@@ -27,13 +27,13 @@ struct Session<'a> {
 
 impl Worker {
     /// Starts the thread. It ends when the last handle is dropped.
-    pub fn start(model: LanguageModel) -> Self {
+    pub fn start(model: LanguageModel, tokenizer: Tokenizer) -> Self {
         let (jobs, mut queue) = mpsc::channel::<Job>(64);
         thread::spawn(move || {
             let mut sessions = HashMap::new();
             while let Some((request, answer)) = queue.blocking_recv() {
                 if !answer.is_closed() {
-                    let _ = answer.send(complete(&model, &mut sessions, &request)); // The client may have gone.
+                    let _ = answer.send(complete(&model, &tokenizer, &mut sessions, &request)); // The client may have gone.
                 }
             }
         });
@@ -54,6 +54,7 @@ impl Worker {
 
 fn complete<'a>(
     model: &'a LanguageModel,
+    tokenizer: &Tokenizer,
     sessions: &mut HashMap<String, Session<'a>>,
     request: &CompletionRequest,
 ) -> Answer {
@@ -61,25 +62,31 @@ fn complete<'a>(
     if is_new && sessions.len() >= MAX_SESSIONS {
         return Err(RequestError::TooManySessions);
     }
+    let place = match is_new || request.session.is_none() {
+        true => TextPlace::Start,
+        false => TextPlace::Continuation,
+    };
+    let prompt = tokenizer.encode(request.prompt.as_bytes(), place).map_err(RequestError::Prompt)?.tokens;
+    if prompt.is_empty() {
+        return Err(RequestError::EmptyPrompt);
+    }
     let known = request.session.as_ref().and_then(|name| sessions.remove(name));
     let mut session = known
         .unwrap_or_else(|| Session { decoder: Decoder::new(model, model.initial_state(1)), num_tokens: 0 });
     let config = request.sample();
 
-    let prompt: Vec<i64> =
-        ByteTokenizer.encode(request.prompt.as_bytes()).into_iter().map(i64::from).collect();
-    let mut logits = session.decoder.feed(&prompt);
+    let mut logits = session.decoder.feed(&prompt.iter().copied().map(i64::from).collect::<Vec<_>>());
     let drawn = seeded(request.seed, "completion", || {
         let mut drawn = vec![];
         for _ in 0..request.max_tokens {
             let token = sample(&logits, &config);
-            drawn.push(token as u16);
+            drawn.push(token as u32);
             logits = session.decoder.step(&Tensor::from_slice(&[token])).squeeze_dim(0);
         }
         drawn
     });
     session.num_tokens += prompt.len() + drawn.len();
-    let text = String::from_utf8_lossy(&ByteTokenizer.decode(&drawn)).into_owned();
+    let text = String::from_utf8_lossy(&tokenizer.decode_after(&prompt, &drawn)).into_owned();
     let response = CompletionResponse { text, num_tokens: session.num_tokens };
     if let Some(name) = &request.session {
         sessions.insert(name.clone(), session);

@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
+use brt_data::Tokenizer;
 use brt_lm::{CellLayout, Gate, LanguageModel, LogitDivisor, ModelConfig, RecurrenceConfig};
 use brt_serve::{Worker, router};
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ fn start() -> SocketAddr {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             address.send(listener.local_addr().unwrap()).unwrap();
-            axum::serve(listener, router(Worker::start(model))).await.unwrap();
+            axum::serve(listener, router(Worker::start(model, Tokenizer::t5_bytes()))).await.unwrap();
         });
     });
     ready.recv().unwrap()
@@ -83,7 +84,7 @@ fn a_session_remembers_and_a_seed_repeats() {
 fn mistakes_are_answered() {
     let server = start();
     let cases = [
-        (r#"{"prompt": ""}"#, 400, "prompt: expected at least one byte, got none"),
+        (r#"{"prompt": ""}"#, 400, "prompt: expected at least one token, got none"),
         (r#"{"prompt": "a", "max_tokens": 0}"#, 400, "max_tokens: expected 1 .. 65536, got 0"),
         (
             r#"{"prompt": "a", "temperature": -1}"#,

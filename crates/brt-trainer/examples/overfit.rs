@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use brt_data::{Document, TargetRule, TokenSet};
+use brt_data::{Document, Pack, TargetRule, TokenSet};
 use brt_lm::{CellLayout, Gate, ModelConfig, RecurrenceConfig};
 use brt_trainer::{
     AdafactorConfig, DataConfig, EvaluationConfig, OptimizerConfig, RunConfig, Schedule, ScheduleConfig,
@@ -49,6 +49,7 @@ fn config() -> RunConfig {
             batch: 1,
             segment_len: 64,
             target_rule: TargetRule::AcrossSegments,
+            pack: Pack::RestartAnywhere,
             max_document_len: None,
         },
         optimizer: OptimizerConfig::Adafactor(AdafactorConfig::PAPER),

@@ -18,7 +18,7 @@ use tch::{Device, Tensor};
 use crate::{RunConfig, TrainError, Trainer, meters::Totals};
 
 /// Layout of a checkpoint; another one is refused.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// Number of checkpoints that a run keeps.
 const NUM_KEPT: usize = 2;
 
@@ -160,7 +160,7 @@ pub fn load_model(run: &Path, device: Device) -> Result<(LanguageModel, RunConfi
 
 fn read_record(checkpoint: &Path) -> Result<TrainerRecord, TrainError> {
     let path = checkpoint.join("trainer.json");
-    let record: TrainerRecord = read_json(&path, "the record of a checkpoint of format 1")?;
+    let record: TrainerRecord = read_json(&path, "the record of a checkpoint")?;
     match record.format {
         FORMAT => Ok(record),
         got => Err(TrainError::Format { path, expected: FORMAT, got }),

@@ -1,6 +1,6 @@
 //! Configuration of a run: everything but the corpus, the seed and the output folder.
 
-use brt_data::{StreamConfig, TargetRule};
+use brt_data::{Pack, Rank, StreamConfig, TargetRule};
 use brt_lm::{ConfigError, ModelConfig};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,9 @@ pub struct DataConfig {
     pub segment_len: usize,
     /// Which tokens are predicted.
     pub target_rule: TargetRule,
+    /// What is done where a document ends.
+    #[serde(default)]
+    pub pack: Pack,
     /// Longest piece of a document in tokens; longer documents are read piece by piece, one an epoch. Absent for whole
     /// documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,8 +46,8 @@ pub struct DataConfig {
 impl DataConfig {
     /// Returns the stream of training batches that this describes.
     pub fn stream(&self) -> StreamConfig {
-        let Self { batch, segment_len, target_rule, max_document_len } = *self;
-        StreamConfig { batch, segment_len, target_rule, max_document_len }
+        let Self { batch, segment_len, target_rule, pack, max_document_len } = *self;
+        StreamConfig { batch, segment_len, target_rule, pack, rank: Rank::ALONE, max_document_len }
     }
 
     /// Returns the number of tokens of one step, B·N.

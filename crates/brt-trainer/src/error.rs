@@ -16,6 +16,27 @@ pub enum TrainError {
     /// The corpus.
     #[error(transparent)]
     Data(#[from] brt_data::DataError),
+    /// A corpus of other tokens than the run's.
+    #[error(
+        "{path}: expected a corpus made with the run's tokenizer (sha256 {expected}), got {got}; prepare the corpus with \
+         the tokenizer of the run's folder"
+    )]
+    Tokenizer {
+        /// The run.
+        path: PathBuf,
+        /// SHA-256 of the run's tokenizer.
+        expected: String,
+        /// SHA-256 of the corpus's.
+        got: String,
+    },
+    /// A run without a tokenizer.
+    #[error(
+        "{path}: expected a run with its tokenizer (tokenizer.bytes, tokenizer.json or tokenizer.model), got none; copy it from the folder of the corpus"
+    )]
+    NoTokenizer {
+        /// The run.
+        path: PathBuf,
+    },
     /// A file of tensors.
     #[error(transparent)]
     Tensors(#[from] brt_ops::checkpoint::CheckpointError),

@@ -72,13 +72,13 @@ pub(crate) fn evaluate_until(
     config: &RunConfig,
     state_rule: StateRule,
 ) -> Result<Option<Evaluation>, TrainError> {
-    let mut scores = Scores::new(set);
+    let mut scores = Scores::new(set)?;
     let mut state = model.initial_state(config.evaluation.batch as i64);
     for batch in EvaluationStream::new(Arc::clone(set), stream(config))? {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        state = tch::no_grad(|| scores.add(model, &batch, &state, state_rule));
+        state = tch::no_grad(|| scores.add(model, &batch?, &state, state_rule))?;
     }
     Ok(Some(Evaluation {
         split: split.to_string(),
@@ -91,20 +91,20 @@ pub(crate) fn evaluate_until(
 
 /// Sums of losses by document and by position.
 struct Scores {
+    set: Arc<TokenSet>,
     documents: Vec<DocumentScore>,
     by_position: Vec<PositionBucket>,
 }
 
 impl Scores {
-    fn new(set: &TokenSet) -> Self {
-        let document = |idx| DocumentScore {
-            name: set.document(idx).name.to_string(),
-            group: set.document(idx).group.to_string(),
-            loss_nats: 0.,
-            num_tokens: 0,
-            num_bytes: 0,
+    fn new(set: &Arc<TokenSet>) -> Result<Self, TrainError> {
+        let document = |idx| {
+            let document = set.document(idx)?;
+            let (name, group) = (document.name.to_string(), document.group.to_string());
+            Ok(DocumentScore { name, group, loss_nats: 0., num_tokens: 0, num_bytes: 0, num_words: 0 })
         };
-        Self { documents: (0..set.num_documents()).map(document).collect(), by_position: vec![] }
+        let documents = (0..set.num_documents()).map(document).collect::<Result<_, TrainError>>()?;
+        Ok(Self { set: Arc::clone(set), documents, by_position: vec![] })
     }
 
     /// Scores a batch and returns the state after it.
@@ -114,7 +114,7 @@ impl Scores {
         batch: &SegmentBatch,
         state: &ModelState,
         rule: StateRule,
-    ) -> ModelState {
+    ) -> Result<ModelState, TrainError> {
         let tensors = BatchTensors::new(batch, model.params().device());
         let before = model.reset_rows(state, &tensors.start_of_sequence);
         let before = match rule {
@@ -122,17 +122,21 @@ impl Scores {
             StateRule::Reset => model.reset_recurrent_states(&before),
         };
         let (logits, after) = model.forward(&tensors.tokens, &before, Mode::Eval);
-        self.add_losses(batch, &loss::cross_entropy(&logits, &tensors.targets, &tensors.mask));
-        after
+        self.add_losses(batch, &loss::cross_entropy(&logits, &tensors.targets, &tensors.mask))?;
+        Ok(after)
     }
 
     /// `nats`: `[B, N]`.
-    fn add_losses(&mut self, batch: &SegmentBatch, nats: &Tensor) {
+    fn add_losses(&mut self, batch: &SegmentBatch, nats: &Tensor) -> Result<(), TrainError> {
         let nats: Vec<f32> = nats.reshape(-1).try_into().expect("a vector of floats");
         for row in 0..batch.batch {
             let Some(document_idx) = batch.document_idx[row] else { continue };
+            // The token that is predicted at position i is the one after it.
+            let first = batch.start_token[row] + 1;
+            let end = self.set.document(document_idx)?.tokens.len().min(first + batch.segment_len);
+            let spans = self.set.spans(document_idx, first..end)?;
             let document = &mut self.documents[document_idx];
-            for i in 0..batch.segment_len {
+            for (i, span) in spans.into_iter().enumerate() {
                 let at = row * batch.segment_len + i;
                 if batch.loss_mask[at] == 0. {
                     continue;
@@ -140,13 +144,14 @@ impl Scores {
                 let loss_nats = f64::from(nats[at]);
                 document.loss_nats += loss_nats;
                 document.num_tokens += 1;
-                document.num_bytes += 1; // Tokens are bytes.
-                // The predicted token is the one after position i.
-                let bucket = bucket(&mut self.by_position, (batch.start_token[row] + i + 1) as u64);
+                document.num_bytes += span.num_bytes;
+                document.num_words += span.num_words;
+                let bucket = bucket(&mut self.by_position, (first + i) as u64);
                 bucket.loss_nats += loss_nats;
                 bucket.num_tokens += 1;
             }
         }
+        Ok(())
     }
 }
 

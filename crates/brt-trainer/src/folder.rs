@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use brt_data::{Manifest, Tokenizer};
 use brt_report::{MetricsLine, write_atomic};
 
-use crate::{Resume, RunConfig, TrainError};
+use crate::{Resume, RunConfig, TrainError, trainer::check_vocabulary};
 
 /// Makes the folder of a run, or checks that it holds this run, and takes its lock, which is free again when the file is
 /// closed.
@@ -39,6 +40,55 @@ fn lock(out: &Path) -> Result<File, TrainError> {
         Err(TryLockError::WouldBlock) => Err(TrainError::Locked { path }),
         Err(TryLockError::Error(error)) => Err(TrainError::io(&path, "lock")(error)),
     }
+}
+
+/// Names of the file of a run's tokenizer, of which it has one.
+const TOKENIZER_FILES: [&str; 3] = ["tokenizer.bytes", "tokenizer.json", "tokenizer.model"];
+
+/// Checks that the corpus was made with the tokenizer of the run, and that the model has a row for each token.
+///
+/// # Errors
+/// [`TrainError::Tokenizer`] with another one, [`TrainError::Vocabulary`] with too few rows.
+pub fn check_tokenizer(run: &Path, corpus: &Manifest, config: &RunConfig) -> Result<(), TrainError> {
+    let expected = load_tokenizer(run)?.sha256().to_owned();
+    let got = corpus.tokenizer.sha256.clone();
+    if expected != got {
+        return Err(TrainError::Tokenizer { path: run.into(), expected, got });
+    }
+    check_vocabulary(corpus.tokenizer.vocab_size, config)
+}
+
+/// Writes the tokenizer into a new run's folder, or checks that the run has this one: with it the run reads and writes
+/// text wherever it is taken.
+pub(crate) fn keep_tokenizer(
+    out: &Path,
+    data: &Path,
+    corpus: &Manifest,
+    config: &RunConfig,
+) -> Result<(), TrainError> {
+    match load_tokenizer(out) {
+        Ok(_) => check_tokenizer(out, corpus, config),
+        Err(TrainError::NoTokenizer { .. }) => {
+            let tokenizer = Tokenizer::from_file(&corpus.tokenizer_path(data));
+            write_tokenizer(out, &tokenizer.map_err(brt_data::DataError::from)?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the tokenizer into a run's folder.
+pub(crate) fn write_tokenizer(out: &Path, tokenizer: &Tokenizer) -> Result<(), TrainError> {
+    Ok(write_atomic(&out.join(tokenizer.file_name()), tokenizer.file_contents())?)
+}
+
+/// Returns the tokenizer of a run.
+///
+/// # Errors
+/// [`TrainError::NoTokenizer`] without one, [`TrainError::Data`] where its file is damaged.
+pub fn load_tokenizer(run: &Path) -> Result<Tokenizer, TrainError> {
+    let file = TOKENIZER_FILES.iter().map(|name| run.join(name)).find(|path| path.exists());
+    let file = file.ok_or_else(|| TrainError::NoTokenizer { path: run.into() })?;
+    Ok(Tokenizer::from_file(&file).map_err(brt_data::DataError::from)?)
 }
 
 /// Appends a line to `metrics.jsonl`.

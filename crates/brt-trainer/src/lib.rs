@@ -30,6 +30,7 @@ pub use config_file::{ConfigFileError, Override};
 pub use error::TrainError;
 pub use evaluate::{HeldOut, evaluate};
 pub use facts::{build_facts, machine_facts, model_facts};
+pub use folder::{check_tokenizer, load_tokenizer};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use run::{Progress, Resume, Run, RunOptions, RunOutcome};
 pub use schedule::{After, Schedule, ScheduleConfig, Spike};

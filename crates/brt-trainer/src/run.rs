@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use brt_data::{Split, TokenSet};
+use brt_data::{Manifest, Split, TokenSet};
 use brt_report::{BuildFacts, MetricsLine, RunResult, StateRule, read_json, write_json};
 use tch::Device;
 
@@ -22,6 +22,10 @@ use crate::{
     meters::Meters,
     model_facts,
 };
+
+/// Size up to which the files of a corpus are read and checked before the first step: some seconds. For larger ones
+/// there is `brt data verify`.
+const MAX_VERIFIED_BYTES: u64 = 1 << 30;
 
 /// What a run needs beside its configuration.
 #[derive(Debug, Clone)]
@@ -98,6 +102,10 @@ impl Run {
     /// Everything that a user can get wrong is found here, before the first step: the corpus, the configuration, a
     /// folder that cannot be written or holds another run.
     pub fn new(config: RunConfig, options: RunOptions) -> Result<Self, TrainError> {
+        let manifest = Manifest::read(&options.data)?;
+        if manifest.file_bytes() <= MAX_VERIFIED_BYTES {
+            brt_data::verify(&options.data, &mut |_, _| ())?;
+        }
         let training_set = Arc::new(TokenSet::open(&options.data, Split::Train)?);
         let validation = HeldOut::open(&options.data, Split::Validation)?;
         let test = HeldOut::open(&options.data, Split::Test)?;
@@ -105,6 +113,7 @@ impl Run {
         test.check(&config)?;
         let trainer = Trainer::new(config, Arc::clone(&training_set), options.seed, options.device)?;
         let lock = folder::enter(&options.out, trainer.config(), options.resume)?;
+        folder::keep_tokenizer(&options.out, &options.data, &manifest, trainer.config())?;
         let (curve, meters) = (vec![], Meters::default());
         let mut run = Self { trainer, options, training_set, validation, test, curve, meters, _lock: lock };
         run.resume()?;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use brt_data::{SegmentBatch, StreamCursor, TokenSet, TrainStream};
+use brt_data::{Prefetch, SegmentBatch, StreamCursor, TokenSet, TrainStream};
 use brt_lm::{LanguageModel, Mode, ModelState};
 use brt_ops::{init::seeded, loss};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Optimizer, RunConfig, TrainError};
+
+/// Number of batches that are read while the model is busy.
+const NUM_BATCHES_AHEAD: usize = 2;
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,7 +32,7 @@ pub struct StepReport {
 pub struct Trainer {
     pub(crate) model: LanguageModel,
     pub(crate) optimizer: Optimizer,
-    pub(crate) stream: TrainStream,
+    batches: Prefetch,
     pub(crate) state: ModelState,
     config: RunConfig,
     seed: u64,
@@ -43,15 +46,12 @@ impl Trainer {
     /// A configuration that no model can have, or a corpus that does not fit it.
     pub fn new(config: RunConfig, set: Arc<TokenSet>, seed: u64, device: Device) -> Result<Self, TrainError> {
         config.validate()?;
-        let corpus = set.vocab_size() as u64;
-        if corpus > config.model.vocab_size as u64 {
-            return Err(TrainError::Vocabulary { corpus, model: config.model.vocab_size });
-        }
+        check_vocabulary(set.vocab_size(), &config)?;
         let model = LanguageModel::new(config.model.clone(), seed, device)?;
         let optimizer = Optimizer::new(config.optimizer, model.params().named());
-        let stream = TrainStream::new(set, config.data.stream(), seed)?;
+        let batches = Prefetch::new(TrainStream::new(set, config.data.stream(), seed)?, NUM_BATCHES_AHEAD);
         let state = model.initial_state(config.data.batch as i64).detach();
-        Ok(Self { model, optimizer, stream, state, config, seed, device })
+        Ok(Self { model, optimizer, batches, state, config, seed, device })
     }
 
     /// Trains on the next segment of every row.
@@ -60,7 +60,7 @@ impl Trainer {
     /// [`TrainError::NotFinite`]; the parameters are then as before the step.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         let step = self.num_steps();
-        let batch = self.stream.next_batch();
+        let batch = self.batches.next_batch()?;
         let tensors = BatchTensors::new(&batch, self.device);
 
         let before = self.model.reset_rows(&self.state, &tensors.start_of_sequence);
@@ -120,12 +120,13 @@ impl Trainer {
 
     /// Returns where the rows are in the data.
     pub fn cursor(&self) -> StreamCursor {
-        self.stream.cursor()
+        self.batches.cursor()
     }
 
     /// Goes to another place of the data, on resuming.
     pub(crate) fn seek(&mut self, set: Arc<TokenSet>, cursor: StreamCursor) -> Result<(), TrainError> {
-        self.stream = TrainStream::resume(set, self.config.data.stream(), self.seed, cursor)?;
+        let stream = TrainStream::resume(set, self.config.data.stream(), self.seed, cursor)?;
+        self.batches = Prefetch::new(stream, NUM_BATCHES_AHEAD);
         Ok(())
     }
 
@@ -135,6 +136,12 @@ impl Trainer {
         let squares: Vec<Tensor> = gradients.map(|g| g.square().sum(Kind::Float)).collect();
         tch::no_grad(|| Tensor::stack(&squares, 0).sum(Kind::Float).sqrt().double_value(&[]))
     }
+}
+
+/// Checks that a model has a row for each token of a tokenizer.
+pub(crate) fn check_vocabulary(vocab_size: usize, config: &RunConfig) -> Result<(), TrainError> {
+    let (corpus, model) = (vocab_size as u64, config.model.vocab_size);
+    if corpus > model as u64 { Err(TrainError::Vocabulary { corpus, model }) } else { Ok(()) }
 }
 
 /// A batch as tensors on the device.

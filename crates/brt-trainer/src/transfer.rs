@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use brt_data::Tokenizer;
 use brt_lm::LanguageModel;
 use brt_ops::checkpoint::{self, CheckpointError};
 use tch::Device;
@@ -11,6 +12,7 @@ use crate::{
     checkpoint::{FORMAT, TrainerRecord, load_model, model_file, write},
     folder,
     meters::Totals,
+    trainer::check_vocabulary,
 };
 
 /// Makes a run of a file of official weights: it can be evaluated, generate, and be trained further with `--resume`.
@@ -18,13 +20,20 @@ use crate::{
 /// # Errors
 /// A folder that is not empty, a file that is not safetensors, or weights of another model: then every difference is
 /// listed, and nothing is written.
-pub fn import_weights(weights: &Path, config: &RunConfig, out: &Path) -> Result<(), TrainError> {
+pub fn import_weights(
+    weights: &Path,
+    config: &RunConfig,
+    tokenizer: &Tokenizer,
+    out: &Path,
+) -> Result<(), TrainError> {
+    check_vocabulary(tokenizer.vocab_size(), config)?;
     let model = LanguageModel::new(config.model.clone(), 1, Device::Cpu)?;
     let tensors = checkpoint::load(weights, Device::Cpu)?;
     model
         .load_official(&tensors)
         .map_err(|differences| CheckpointError::Mismatch { path: weights.into(), differences })?;
     let _lock = folder::enter(out, config, Resume::Never)?;
+    folder::write_tokenizer(out, tokenizer)?;
     let record = TrainerRecord {
         format: FORMAT,
         num_steps: 0,

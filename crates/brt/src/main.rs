@@ -5,6 +5,7 @@ mod arguments;
 mod commands;
 mod interrupt;
 mod output;
+mod progress;
 
 use std::process::ExitCode;
 
@@ -38,5 +39,10 @@ fn main() -> ExitCode {
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BRT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
 }

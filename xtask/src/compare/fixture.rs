@@ -146,6 +146,7 @@ fn evaluation(bits_per_byte: &[f64], state_rule: StateRule, recurrent: bool) -> 
         loss_nats: (bits + reset) * 3000. * LN_2,
         num_tokens: 1000,
         num_bytes: 3000,
+        num_words: 500,
     };
     let bucket = |i: u32| {
         let start_token = if i == 0 { 0 } else { 32 << i };

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde::Deserialize;
 
-use super::{Corpus, Member, Text, near_copies::near_copies};
+use super::{Corpus, Member};
 use crate::{DataError, Split};
 
 /// One JSON object per work and line, compressed; made by `corpora/make_books.py`.
@@ -21,14 +21,12 @@ struct Work {
 
 /// Lists the works.
 pub(super) fn read() -> Result<Corpus, DataError> {
-    let members: Vec<Member> = works(BOOKS)?.into_iter().map(member).collect();
     Ok(Corpus {
-        source: "books",
+        name: "books",
         licence: "public domain",
         origin: "works that come with brt-data, listed in its corpora/README.md".to_owned(),
-        near_copies: near_copies(&members)?,
-        members,
-        skipped: vec![],
+        members: works(BOOKS)?.into_iter().map(member).collect(),
+        skipped: Default::default(),
     })
 }
 
@@ -44,7 +42,8 @@ fn works(compressed: &[u8]) -> Result<Vec<Work>, DataError> {
 /// Returns a work as a document of its author's group.
 fn member(work: Work) -> Member {
     let Work { title, author, split, text } = work;
-    Member { name: format!("{author}: {title}"), group: author, split, text: Text::Memory(text.into_bytes()) }
+    let name = format!("{author}: {title}");
+    Member { name, group: author, split, licence: None, text: text.into_bytes() }
 }
 
 #[cfg(test)]

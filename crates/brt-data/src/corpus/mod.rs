@@ -2,14 +2,15 @@
 
 mod books;
 mod code;
-mod folder;
-mod near_copies;
+mod latex;
 
-use std::{borrow::Cow, fmt, fs, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 
-use sha2::{Digest, Sha256};
-
-use crate::{DataError, NearCopy, Skipped, Split};
+use crate::{
+    DataError, Split, Work,
+    manifest::sha256_hex,
+    source::{SourceConfig, SourceFormat},
+};
 
 /// Where documents come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,23 +22,40 @@ pub enum CorpusSource {
     },
     /// Public-domain books that come with this crate; one document per work.
     Books,
-    /// Text files; one document per file.
-    Folder {
-        /// The folder, with or without the subfolders `train`, `validation` and `test`.
-        path: PathBuf,
+    /// Manuals and articles in LaTeX from Debian packages; one document per work.
+    Latex {
+        /// Folder of the packages; those that are missing are downloaded into it with `apt-get`.
+        packages: PathBuf,
     },
+    /// PG-19: books of Project Gutenberg from before 1919, one document per book.
+    ///
+    /// The folder has `train/ID.txt`, `validation/`, `test/` and `metadata.csv`, or parquet files.
+    Pg19(SourceConfig),
+    /// The user's own files.
+    Files(SourceConfig),
 }
 
 impl FromStr for CorpusSource {
     type Err = DataError;
 
-    /// Reads `code` (the workspace in the current folder), `books` or `folder:PATH`.
+    /// Reads `code` (the workspace in the current folder), `books`, `latex`, `latex:FOLDER`, `pg19:FOLDER`, a path, or
+    /// a path after its format: `files:`, `tree:`, `raw:`, `jsonl:`, `parquet:` (and `folder:`, the same as `files:`).
     fn from_str(text: &str) -> Result<Self, DataError> {
-        match (text, text.strip_prefix("folder:")) {
-            ("code", _) => Ok(Self::Code { manifest_path: "Cargo.toml".into() }),
-            ("books", _) => Ok(Self::Books),
-            (_, Some(path)) if !path.is_empty() => Ok(Self::Folder { path: path.into() }),
-            _ => Err(DataError::UnknownCorpus { got: text.to_owned() }),
+        let unknown = || DataError::UnknownCorpus { got: text.to_owned() };
+        let (kind, path) = text.split_once(':').unwrap_or((text, ""));
+        match (kind, path) {
+            ("code", "") => return Ok(Self::Code { manifest_path: "Cargo.toml".into() }),
+            ("books", "") => return Ok(Self::Books),
+            ("latex", "") => return Ok(Self::Latex { packages: latex::default_folder() }),
+            ("latex", path) => return Ok(Self::Latex { packages: path.into() }),
+            ("pg19", path) if !path.is_empty() => return Ok(Self::Pg19(SourceConfig::new(path))),
+            ("folder", path) if !path.is_empty() => return Ok(Self::files(path, SourceFormat::Files)),
+            _ => (),
+        }
+        match kind.parse() {
+            Ok(format) if !path.is_empty() => Ok(Self::files(path, format)),
+            _ if std::path::Path::new(text).exists() => Ok(Self::files(text, SourceFormat::Auto)),
+            _ => Err(unknown()),
         }
     }
 }
@@ -47,68 +65,85 @@ impl fmt::Display for CorpusSource {
         match self {
             Self::Code { .. } => f.write_str("code"),
             Self::Books => f.write_str("books"),
-            Self::Folder { path } => write!(f, "folder:{}", path.display()),
+            Self::Latex { .. } => f.write_str("latex"),
+            Self::Pg19(config) => write!(f, "pg19:{}", config.path.display()),
+            Self::Files(config) => write!(f, "{}:{}", config.format, config.path.display()),
         }
     }
 }
 
 impl CorpusSource {
-    /// Lists the documents of the corpus and their splits.
-    pub(crate) fn read(&self) -> Result<Corpus, DataError> {
+    /// Returns the source of files in a layout, with every other option at its default.
+    pub fn files(path: impl Into<PathBuf>, format: SourceFormat) -> Self {
+        Self::Files(SourceConfig { format, ..SourceConfig::new(path) })
+    }
+
+    /// Lists the works of a named corpus, or tells which files make it.
+    pub(crate) fn read(&self) -> Result<Listing, DataError> {
         match self {
-            Self::Code { manifest_path } => code::read(manifest_path),
-            Self::Books => books::read(),
-            Self::Folder { path } => folder::read(path),
+            Self::Code { manifest_path } => code::read(manifest_path).map(Listing::Works),
+            Self::Books => books::read().map(Listing::Works),
+            Self::Latex { packages } => latex::read(packages).map(Listing::Works),
+            Self::Pg19(config) => Ok(Listing::Files {
+                name: "pg19".into(),
+                licence: "public domain".into(),
+                origin: "PG-19, books of Project Gutenberg from before 1919".into(),
+                config: config.clone(),
+            }),
+            Self::Files(config) => Ok(Listing::Files {
+                name: config.format.to_string(),
+                licence: "the owner's".into(),
+                origin: "files".into(),
+                config: config.clone(),
+            }),
         }
     }
 }
 
-/// A corpus before it is written.
+/// What a corpus is made from.
+#[derive(Debug)]
+pub(crate) enum Listing {
+    Works(Corpus),
+    Files { name: String, licence: String, origin: String, config: SourceConfig },
+}
+
+/// A named corpus whose texts are in memory.
 #[derive(Debug)]
 pub(crate) struct Corpus {
-    pub(crate) source: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) licence: &'static str,
     pub(crate) origin: String,
     pub(crate) members: Vec<Member>,
-    pub(crate) skipped: Vec<Skipped>,
-    pub(crate) near_copies: Vec<NearCopy>,
+    pub(crate) skipped: BTreeMap<String, u64>,
 }
 
-/// A document of a corpus, in memory or still on the disk.
+/// A document of a named corpus.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) group: String,
     pub(crate) split: Split,
-    pub(crate) text: Text,
-}
-
-/// Where a document's text is.
-#[derive(Debug)]
-pub(crate) enum Text {
-    Memory(Vec<u8>),
-    File(PathBuf),
-}
-
-impl Corpus {
-    /// Returns the documents of a split in their order.
-    pub(crate) fn members(&self, split: Split) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(move |member| member.split == split)
-    }
+    pub(crate) licence: Option<String>,
+    pub(crate) text: Vec<u8>,
 }
 
 impl Member {
-    /// Returns the text, read from the disk if it is there.
-    pub(crate) fn text(&self) -> Result<Cow<'_, [u8]>, DataError> {
-        match &self.text {
-            Text::Memory(text) => Ok(text.into()),
-            Text::File(path) => Ok(fs::read(path).map_err(DataError::io(path, "read"))?.into()),
+    /// Returns what the manifest says of the document.
+    pub(crate) fn work(&self) -> Work {
+        Work {
+            name: self.name.clone(),
+            group: self.group.clone(),
+            split: self.split,
+            licence: self.licence.clone(),
+            num_bytes: self.text.len() as u64,
+            sha256: sha256_hex(&self.text),
         }
     }
 }
 
 /// Returns a number in 0..1 that depends only on the salt and the name: their SHA-256 as a fraction.
 pub(crate) fn fraction(salt: &str, name: &str) -> f64 {
+    use sha2::{Digest, Sha256};
     let hash = Sha256::digest(format!("{salt}{name}"));
     let head: [u8; 4] = [hash[0], hash[1], hash[2], hash[3]];
     f64::from(u32::from_be_bytes(head)) / f64::from(u32::MAX) // at most 1

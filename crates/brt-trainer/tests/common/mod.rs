@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use brt_data::{CorpusSource, prepare};
+use brt_data::{CorpusSource, PrepareConfig, SourceFormat, prepare};
 use brt_report::{RunResult, read_json};
 use brt_trainer::{
     Override, Progress, Resume, Run, RunConfig, RunOptions, RunOutcome, TrainError, build_facts,
@@ -85,7 +85,8 @@ impl Place {
                 fs::write(text.join(split).join(format!("{idx}.txt")), page).unwrap();
             }
         }
-        prepare(&CorpusSource::Folder { path: text }, &folder.path().join("corpus")).unwrap();
+        let source = CorpusSource::files(text, SourceFormat::Files);
+        prepare(&PrepareConfig::new(source), &folder.path().join("corpus")).unwrap();
         fs::write(folder.path().join("tiny.toml"), CONFIG).unwrap();
         Self { folder, overrides: overrides.to_vec() }
     }

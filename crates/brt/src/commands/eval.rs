@@ -1,15 +1,20 @@
 //! `brt eval`: losses of a run's model on the test documents.
 
 use anyhow::Result;
-use brt_data::Split;
+use brt_data::{Manifest, Split};
 use brt_report::{Evaluation, StateRule};
 use brt_trainer::HeldOut;
 
-use crate::{arguments::EvalArguments, output::result};
+use crate::{
+    arguments::EvalArguments,
+    output::{exact, result},
+};
 
 pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     let device = super::start_device(arguments.device)?;
     let (model, config) = super::load_model(&arguments.run, device)?;
+    let manifest = Manifest::read(&arguments.data)?;
+    brt_trainer::check_tokenizer(&arguments.run, &manifest, &config)?;
     let held_out = HeldOut::open(&arguments.data, Split::Test)?;
     let evaluate = |rule| brt_trainer::evaluate(&model, &held_out, &config, rule);
     let carried = evaluate(StateRule::Carried)?;
@@ -37,4 +42,10 @@ fn print(evaluation: &Evaluation) {
         evaluation.documents.len(),
         evaluation.total_bits_per_byte()
     ));
+    if let Some((perplexity, num_words)) = evaluation.word_perplexity() {
+        result(format!(
+            "{perplexity:.2}  word perplexity, over {} words between white space",
+            exact(num_words)
+        ));
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use anyhow::{Context, Result, bail};
-use brt_data::ByteTokenizer;
+use brt_data::TextPlace;
 use brt_lm::{Decoder, SampleConfig, sample};
 use tch::Tensor;
 
@@ -15,7 +15,12 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
     let device = super::start_device(arguments.device)?;
     let (model, _) = super::load_model(&arguments.run, device)?;
     let prompt = read_prompt(&arguments.prompt)?;
-    let tokens: Vec<i64> = ByteTokenizer.encode(&prompt).into_iter().map(i64::from).collect();
+    let tokenizer = brt_trainer::load_tokenizer(&arguments.run)?;
+    let mut context = tokenizer.encode(&prompt, TextPlace::Start).context("--prompt")?.tokens;
+    if context.is_empty() {
+        bail!("--prompt: expected at least one token, got a text that has none");
+    }
+    let tokens: Vec<i64> = context.iter().copied().map(i64::from).collect();
 
     tch::manual_seed(arguments.seed as i64);
     let mut out = std::io::stdout().lock();
@@ -24,7 +29,8 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
     let mut logits = decoder.feed(&tokens);
     for _ in 0..arguments.tokens {
         let token = sample(&logits, &config);
-        out.write_all(&ByteTokenizer.decode(&[token as u16]))?;
+        out.write_all(&tokenizer.decode_after(&context, &[token as u32]))?;
+        context.push(token as u32);
         out.flush()?;
         logits = decoder.step(&Tensor::from_slice(&[token])).squeeze_dim(0);
     }

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCo
         bail!("--{}: expected a command with a configuration (train, info, import, time)", change.key);
     }
     match arguments.command {
-        Command::Data(command) => data::run(command),
+        Command::Data(command) => data::run(*command),
         Command::Train(arguments) => return train::run(arguments, overrides),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),

@@ -1,6 +1,7 @@
 //! `brt import` and `brt export`: weights from and to the official code.
 
 use anyhow::Result;
+use brt_data::Tokenizer;
 use brt_trainer::{Override, RunConfig, export_weights, import_weights};
 
 use crate::{
@@ -10,7 +11,8 @@ use crate::{
 
 pub(super) fn import(arguments: &ImportArguments, overrides: &[Override]) -> Result<()> {
     let config = RunConfig::load(&arguments.config, overrides)?;
-    import_weights(&arguments.weights, &config, &arguments.out)?;
+    let tokenizer = Tokenizer::open(&arguments.tokenizer)?;
+    import_weights(&arguments.weights, &config, &tokenizer, &arguments.out)?;
     let out = arguments.out.display();
     output::line(format!(
         "{out} is a run now: brt eval, generate, serve; brt train --resume trains it further"

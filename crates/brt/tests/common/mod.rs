@@ -10,7 +10,7 @@ use std::{
 
 /// Text to learn: sources of this crate.
 const TEXTS: [&str; 3] = [
-    include_str!("../../src/arguments.rs"),
+    include_str!("../../src/arguments/mod.rs"),
     include_str!("../../src/main.rs"),
     include_str!("../../src/output.rs"),
 ];

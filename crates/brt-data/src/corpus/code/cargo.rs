@@ -19,6 +19,7 @@ const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 pub(super) struct Crate {
     pub(super) name: String,
     pub(super) version: String,
+    pub(super) licence: Option<String>,
     pub(super) folder: PathBuf,
 }
 
@@ -39,6 +40,7 @@ struct Metadata {
 struct Package {
     name: String,
     version: String,
+    license: Option<String>,
     source: Option<String>,
     manifest_path: PathBuf,
 }
@@ -107,6 +109,7 @@ fn newest(packages: Vec<Package>) -> (Vec<Crate>, usize) {
     let crates = newest.into_values().map(|package| Crate {
         name: package.name,
         version: package.version,
+        licence: package.license,
         folder: package.manifest_path.parent().map(Path::to_path_buf).unwrap_or_default(),
     });
     (crates.collect(), num_older)
@@ -132,6 +135,7 @@ mod tests {
         Package {
             name: name.into(),
             version: version.into(),
+            license: None,
             source: source.map(str::to_owned),
             manifest_path,
         }

@@ -18,14 +18,18 @@ use self::{
     cargo::Crate,
     filter::{is_binding, skip_file, without_licence},
 };
-use super::{Corpus, Member, Text, folder::files_under, folder::relative_name, near_copies::near_copies};
-use crate::{DataError, Skipped, manifest::sha256_hex};
+use super::{Corpus, Member};
+use crate::{
+    DataError,
+    files::{files_under, relative_name},
+    manifest::sha256_hex,
+};
 
 /// Crates with less text than this, in bytes, are left out: they are not long documents.
 const MIN_CRATE_BYTES: usize = 32 * 1024;
 
 /// How often something was left out, by reason.
-type Counts = BTreeMap<&'static str, usize>;
+type Counts = BTreeMap<&'static str, u64>;
 
 /// A source file: its path in the crate, and its text without a licence.
 struct Source {
@@ -39,8 +43,8 @@ pub(super) fn read(manifest_path: &Path) -> Result<Corpus, DataError> {
     let (mut crates, num_older) = cargo::newest_crates(manifest_path)?;
     let num_crates = crates.len();
     crates.retain(|c| !is_binding(&c.name));
-    counts.insert("crate: older version", num_older);
-    counts.insert("crate: bindings or data", num_crates - crates.len());
+    counts.insert("crate: older version", num_older as u64);
+    counts.insert("crate: bindings or data", (num_crates - crates.len()) as u64);
 
     let read = crates.par_iter().map(read_sources).collect::<Result<Vec<_>, _>>()?;
     let mut seen = HashSet::new();
@@ -56,17 +60,16 @@ pub(super) fn read(manifest_path: &Path) -> Result<Corpus, DataError> {
         }
         let group = family::family(&c.name);
         let split = family::split(&group);
-        members.push(Member { name: c.full_name(), group, split, text: Text::Memory(text.into_bytes()) });
+        let (name, licence) = (c.full_name(), c.licence.clone());
+        members.push(Member { name, group, split, licence, text: text.into_bytes() });
     }
-    let near_copies = near_copies(&members)?;
     let skipped = counts.into_iter().filter(|&(_, count)| count > 0);
     Ok(Corpus {
-        source: "code",
-        licence: "those of the crates, nearly all MIT or Apache-2.0",
+        name: "code",
+        licence: "those of the crates, nearly all MIT or Apache-2.0; `works` has each",
         origin: "Rust sources of the crates that Cargo.lock pins, target x86_64-unknown-linux-gnu".to_owned(),
-        skipped: skipped.map(|(reason, count)| Skipped { reason: reason.to_owned(), count }).collect(),
+        skipped: skipped.map(|(reason, count)| (reason.to_owned(), count)).collect(),
         members,
-        near_copies,
     })
 }
 

@@ -1,0 +1,247 @@
+//! The command line.
+
+mod data;
+
+use std::path::PathBuf;
+
+use brt_trainer::Override;
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::data::{
+    DataCommand, JobArgument, PrepareArguments, SourceArguments, TrainTokenizerArguments,
+};
+
+/// Trains, evaluates and runs Block-Recurrent Transformers and their baselines.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Prepare or look at a corpus.
+    #[command(subcommand)]
+    Data(Box<DataCommand>),
+    /// Train a model. Any key of the configuration can be set: --train.num_steps 100
+    Train(TrainArguments),
+    /// Score the test documents with the model of a run.
+    Eval(EvalArguments),
+    /// Continue a text with the model of a run.
+    Generate(GenerateArguments),
+    /// Print size, shape and parameters of the model of a run or a configuration.
+    Info(InfoArguments),
+    /// Make a run of weights of the official code (safetensors).
+    Import(ImportArguments),
+    /// Write the weights of a run for the official code (safetensors).
+    Export(ExportArguments),
+    /// Time training steps of several configurations in turn.
+    Time(TimeArguments),
+    /// Print what this program runs on: libtorch, device, threads, processor.
+    Doctor,
+    /// Serve completions over HTTP from the model of a run.
+    Serve(ServeArguments),
+}
+
+/// Where tensors are computed, and by how many threads.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DeviceArguments {
+    /// cpu, cuda or cuda:N; default: the first GPU where there is one
+    #[arg(long)]
+    pub(crate) device: Option<DeviceName>,
+    /// Threads of tensor operations; default: one per processor
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    pub(crate) threads: Option<i32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeviceName(pub(crate) tch::Device);
+
+impl std::str::FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("cuda:").map(str::parse)) {
+            ("cpu", _) => Ok(Self(tch::Device::Cpu)),
+            ("cuda", _) => Ok(Self(tch::Device::Cuda(0))),
+            (_, Some(Ok(idx))) => Ok(Self(tch::Device::Cuda(idx))),
+            _ => Err(format!("expected cpu, cuda or cuda:N, got {text}")),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArguments {
+    /// Configuration file.
+    pub(crate) config: PathBuf,
+    /// Folder of the prepared corpus.
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Folder of the run.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Seed of parameters, data order and dropout.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Number of steps; the same as --train.num_steps
+    #[arg(long)]
+    pub(crate) steps: Option<u64>,
+    /// Go on from what the folder holds.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArguments {
+    /// Folder of the run.
+    pub(crate) run: PathBuf,
+    /// Folder of the prepared corpus.
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArguments {
+    /// Folder of the run.
+    pub(crate) run: PathBuf,
+    /// Text to continue; - for standard input
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// Number of tokens to draw.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) tokens: usize,
+    /// Divides the logits; 0 takes the likeliest token.
+    #[arg(long, default_value_t = 0.8)]
+    pub(crate) temperature: f64,
+    /// Draw from this many likeliest tokens only.
+    #[arg(long)]
+    pub(crate) top_k: Option<i64>,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArguments {
+    /// Folder of a run, or a configuration file.
+    pub(crate) path: PathBuf,
+    /// List every tensor, too.
+    #[arg(long)]
+    pub(crate) tensors: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    /// File of weights under their official names, transformer0/tbase/_kvq/keys_layer/kernel; `.` for `/`, and
+    /// params/ or decoder/ in front, are fine.
+    pub(crate) weights: PathBuf,
+    /// Configuration of the model.
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// Tokenizer that the weights were trained with: t5-bytes, bytes, or a tokenizer.json or .model file.
+    #[arg(long, default_value = "t5-bytes")]
+    pub(crate) tokenizer: String,
+    /// Folder of the run to make.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// Folder of the run.
+    pub(crate) run: PathBuf,
+    /// File to write.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// What stands in front of each name; the 2025 release has nothing there
+    #[arg(long, default_value = "decoder/")]
+    pub(crate) prefix: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TimeArguments {
+    /// Configuration files.
+    #[arg(required = true)]
+    pub(crate) configs: Vec<PathBuf>,
+    /// Folder of the prepared corpus.
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Measured steps of each configuration.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rounds: u64,
+    /// File to write, as JSON.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Folder of the run.
+    pub(crate) run: PathBuf,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub(crate) listen: std::net::SocketAddr,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+/// Takes `--section.key value` and `--section.key=value` out of the arguments: keys of the configuration.
+pub(crate) fn split_overrides(arguments: Vec<String>) -> Result<(Vec<String>, Vec<Override>), String> {
+    let (mut rest, mut overrides) = (vec![], vec![]);
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let name = argument.strip_prefix("--").map(|n| n.split('=').next().unwrap_or(n).to_string());
+        match name {
+            Some(key) if key.contains('.') => {
+                let value = argument.split_once('=').map(|(_, value)| value.to_string());
+                let value = value.or_else(|| arguments.next());
+                let value = value.ok_or_else(|| format!("--{key}: expected a value, got nothing"))?;
+                overrides.push(Override { key, value });
+            }
+            _ => rest.push(argument),
+        }
+    }
+    Ok((rest, overrides))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overrides_are_taken_out() {
+        let arguments =
+            ["brt", "train", "a.toml", "--model.window_len", "64", "--resume", "--train.num_steps=5"];
+        let (rest, overrides) = split_overrides(arguments.map(String::from).to_vec()).unwrap();
+        assert_eq!(rest, ["brt", "train", "a.toml", "--resume"]);
+        let pairs: Vec<_> = overrides.iter().map(|o| (o.key.as_str(), o.value.as_str())).collect();
+        assert_eq!(pairs, [("model.window_len", "64"), ("train.num_steps", "5")]);
+        assert!(split_overrides(vec!["--a.b".into()]).is_err());
+    }
+
+    #[test]
+    fn devices() {
+        let device = |text: &str| text.parse::<DeviceName>().map(|name| name.0);
+        assert_eq!(device("cpu"), Ok(tch::Device::Cpu));
+        assert_eq!(device("cuda"), Ok(tch::Device::Cuda(0)));
+        assert_eq!(device("cuda:3"), Ok(tch::Device::Cuda(3)));
+        for wrong in ["cuda3", "cuda:", "cudafoo", "gpu"] {
+            assert_eq!(device(wrong), Err(format!("expected cpu, cuda or cuda:N, got {wrong}")));
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

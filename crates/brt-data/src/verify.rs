@@ -1,10 +1,10 @@
 //! Whether a prepared corpus is still what was written.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use crate::{
     DataError, Manifest, ShardRecord, SplitShard, Tokenizer,
-    manifest::MANIFEST_FILE,
+    manifest::{MANIFEST_FILE, sha256_hex},
     shard::{Shard, Width},
 };
 
@@ -40,14 +40,13 @@ pub fn verify(folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Manif
 
 /// Checks that a file is the tokenizer of a manifest.
 pub(crate) fn check_tokenizer(path: &Path, manifest: &Manifest) -> Result<(), DataError> {
-    let got = Tokenizer::from_file(path)?.sha256().to_owned();
-    match got == manifest.tokenizer.sha256 {
-        true => Ok(()),
-        false => {
-            let expected = manifest.tokenizer.sha256.clone();
-            Err(DataError::Checksum { path: path.to_path_buf(), expected, got })
-        }
+    let got = sha256_hex(&fs::read(path).map_err(DataError::io(path, "read"))?);
+    if got != manifest.tokenizer.sha256 {
+        let expected = manifest.tokenizer.sha256.clone();
+        return Err(DataError::Checksum { path: path.to_path_buf(), expected, got });
     }
+    Tokenizer::from_file(path)?;
+    Ok(())
 }
 
 /// Checks that the documents of a split of a shard follow one another and have the sizes that the manifest says.

@@ -89,6 +89,7 @@ fn read(folders: &[&Path]) -> Result<Vec<Part>, DataError> {
             return Err(DataError::Missing { path, expected });
         }
         let manifest = Manifest::read_file(&path)?;
+        Manifest::verify(&path)?;
         let wrong = || error(folder, "a job's part", "a part without a job".into());
         let job = manifest.job.ok_or_else(wrong)?;
         parts.push(Part { folder: folder.to_path_buf(), manifest, job });

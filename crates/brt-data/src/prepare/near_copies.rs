@@ -162,21 +162,44 @@ fn sources(
             holders.entry(run).or_default().push(id);
         }
     }
-    let mut counts: HashMap<(DocumentId, DocumentId), u64> = HashMap::new();
+    let mut most =
+        MostShared { document: (0, Split::Train, 0), shared: HashMap::new(), best: HashMap::new() };
     for (shard_idx, shard) in shards.iter().enumerate() {
         visit_runs(shard.path, |run| {
-            let train = (shard_idx as u32, run.split, run.document_idx);
+            most.enter((shard_idx as u32, run.split, run.document_idx));
             for &id in holders.get(&run.hash).into_iter().flatten().filter(|_| run.split == Split::Train) {
-                *counts.entry((id, train)).or_default() += 1;
+                *most.shared.entry(id).or_default() += 1;
             }
         })?;
     }
-    let mut most: HashMap<DocumentId, (u64, DocumentId)> = HashMap::new();
-    for ((id, train), count) in counts {
-        let best = most.entry(id).or_insert((count, train));
-        if count > best.0 || (count == best.0 && train < best.1) {
-            *best = (count, train);
+    most.leave();
+    Ok(most.best.into_iter().map(|(id, (_, train))| (id, train)).collect())
+}
+
+/// The training documents that share most runs, found by one document after another: the runs of a document stand
+/// together, and there may be more pairs of documents than fit into memory.
+#[derive(Debug)]
+struct MostShared {
+    document: DocumentId,
+    /// Number of this document's runs that stand in each of the held-out documents.
+    shared: HashMap<DocumentId, u64>,
+    best: HashMap<DocumentId, (u64, DocumentId)>,
+}
+
+impl MostShared {
+    fn enter(&mut self, document: DocumentId) {
+        if document != self.document {
+            self.leave();
+            self.document = document;
         }
     }
-    Ok(most.into_iter().map(|(id, (_, train))| (id, train)).collect())
+
+    fn leave(&mut self) {
+        for (id, num_runs) in self.shared.drain() {
+            let best = self.best.entry(id).or_insert((num_runs, self.document));
+            if num_runs > best.0 {
+                *best = (num_runs, self.document); // Of equals the first.
+            }
+        }
+    }
 }

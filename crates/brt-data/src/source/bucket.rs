@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    BytesRead, Event, OnError, Place, SourceConfig, SourceError,
+    BytesRead, Event, Place, SourceConfig, SourceError,
     columns::Row,
     event::{Next, Out, Steps},
     pieces::Pieces,
@@ -160,13 +160,7 @@ impl Steps for BucketSteps {
         self.is_over = true; // stays so if the bucket cannot be read
         let (file, entries) = match self.opened.take() {
             Some(opened) => opened,
-            None => match self.open() {
-                // Then the skip that came of it is among the inputs that are left out.
-                Err(_) if self.num_skipped > 0 && self.config.on_error == OnError::Skip => {
-                    return Ok(Next::Done);
-                }
-                opened => opened?,
-            },
+            None => self.open()?,
         };
         self.is_over = false;
         let result = if self.in_document {

@@ -1,11 +1,11 @@
 //! JSON lines, plain or packed: one object on each line.
 
 use super::{
-    BytesRead, OnError, SourceConfig, SourceError,
+    BytesRead, SourceConfig, SourceError,
     columns::{Columns, Row},
     json_row,
     lines::{Line, Lines},
-    rows::{Rows, unless_done},
+    rows::Rows,
     walk::FileEntry,
 };
 
@@ -17,7 +17,6 @@ pub(super) struct JsonlRows {
     file: FileEntry,
     columns: Columns,
     max_len: u64,
-    on_error: OnError,
     bytes_read: BytesRead,
     num_skipped: u64, // rows that are left out before the first
     line_number: u64,
@@ -43,7 +42,6 @@ impl JsonlRows {
             file,
             columns: Columns::new(config),
             max_len: config.max_record_bytes,
-            on_error: config.on_error,
             bytes_read,
             num_skipped,
             line_number: 0,
@@ -103,19 +101,11 @@ impl Rows for JsonlRows {
             State::Open(lines) => Ok(lines),
             State::Over => return Ok(None),
         };
-        let mut lines = match lines {
-            Ok(lines) => lines,
-            Err(error) => return unless_done(error, self.num_skipped, self.on_error),
-        };
-        match self.read(&mut lines) {
-            Ok(None) => Ok(None),
-            Err(error @ (SourceError::Damaged { .. } | SourceError::Io { .. })) => {
-                unless_done(error, self.num_skipped, self.on_error)
-            }
-            row => {
-                self.state = State::Open(lines);
-                row
-            }
+        let mut lines = lines?;
+        let row = self.read(&mut lines);
+        if !matches!(row, Ok(None) | Err(SourceError::Damaged { .. } | SourceError::Io { .. })) {
+            self.state = State::Open(lines);
         }
+        row
     }
 }

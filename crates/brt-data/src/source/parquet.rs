@@ -14,10 +14,10 @@ use parquet::{
 };
 
 use super::{
-    BytesRead, OnError, Place, SourceConfig, SourceError,
+    BytesRead, Place, SourceConfig, SourceError,
     columns::{Columns, Row, Value, list_columns},
     parquet_column::Column,
-    rows::{Rows, unless_done},
+    rows::Rows,
     walk::FileEntry,
 };
 
@@ -26,7 +26,6 @@ pub(super) struct ParquetRows {
     file: FileEntry,
     columns: Columns,
     max_len: u64,
-    on_error: OnError,
     bytes_read: BytesRead,
     num_skipped: u64, // rows that are left out before the first
     state: State,
@@ -101,7 +100,6 @@ impl ParquetRows {
             file,
             columns: Columns::new(config),
             max_len: config.max_record_bytes,
-            on_error: config.on_error,
             bytes_read,
             num_skipped,
             state: State::Closed,
@@ -121,10 +119,7 @@ impl ParquetRows {
         let num_rows = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
         let mut table =
             Table { reader, leaves, next_group_idx: 0, num_left: 0, values: vec![], row_number: 0, num_rows };
-        if let Some(num_before) = self.num_skipped.checked_sub(1) {
-            // The last row that is left out is read: if it is damaged the file ended there.
-            guarded(|| table.skip(num_before).and_then(|()| table.next_row())).map_err(damaged(place))?;
-        }
+        guarded(|| table.skip(self.num_skipped)).map_err(damaged(place))?;
         Ok(table)
     }
 
@@ -183,10 +178,7 @@ impl ParquetRows {
 impl Rows for ParquetRows {
     fn next_row(&mut self) -> Result<Option<Row>, SourceError> {
         let mut table = match std::mem::replace(&mut self.state, State::Over) {
-            State::Closed => match self.open() {
-                Ok(table) => Box::new(table),
-                Err(error) => return unless_done(error, self.num_skipped, self.on_error),
-            },
+            State::Closed => Box::new(self.open()?),
             State::Open(table) => table,
             State::Over => return Ok(None),
         };
@@ -215,8 +207,7 @@ impl Table {
         Ok(Some(values))
     }
 
-    /// Leaves out rows: whole groups without reading them, and the rows of the last group by reading them, so that
-    /// damage among them is found again.
+    /// Leaves out rows: whole groups without reading them, and the rows of the last group by reading them.
     fn skip(&mut self, num_rows: u64) -> ParquetResult<()> {
         let mut num_rows = num_rows;
         while num_rows > 0 {

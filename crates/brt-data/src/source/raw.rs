@@ -1,7 +1,7 @@
 //! One raw file, cut into the three splits.
 
 use super::{
-    BytesRead, Event, OnError, Place, SourceConfig, SourceError,
+    BytesRead, Event, Place, SourceConfig, SourceError,
     decompress::{Packing, Unpacked},
     event::{Next, Out, Steps},
     files::DocumentText,
@@ -33,11 +33,6 @@ impl RawSteps {
         Self { file, config: config.clone(), bytes_read, borders: None, part_idx, text: None, is_over: false }
     }
 
-    /// Returns whether documents were left out, as only those of a file with borders are unless errors are skipped.
-    fn is_resumed(&self) -> bool {
-        self.part_idx > 0 && self.config.on_error == OnError::Skip
-    }
-
     /// Opens the next document.
     fn open(&mut self, split: Split) -> Result<DocumentText, SourceError> {
         let borders = match self.borders {
@@ -61,11 +56,7 @@ impl Steps for RawSteps {
         let split = Split::ALL.get(self.part_idx).filter(|_| !self.is_over);
         let mut text = match (self.text.take(), split) {
             (Some(text), _) => text,
-            (None, Some(&split)) => match self.open(split) {
-                // Then the skip that came of it is among the inputs that are left out.
-                Err(_) if self.is_over && self.is_resumed() => return Ok(Next::Done),
-                text => text?,
-            },
+            (None, Some(&split)) => self.open(split)?,
             (None, None) => return Ok(Next::Done),
         };
         if text.step(out)? == Next::More {

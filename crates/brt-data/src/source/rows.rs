@@ -1,7 +1,7 @@
 //! Files of rows: each row is a document.
 
 use super::{
-    Event, OnError, Place, SourceConfig, SourceError, Unit,
+    Event, Place, SourceConfig, SourceError, Unit,
     columns::Row,
     event::{Next, Out, Steps},
     pieces::Pieces,
@@ -16,16 +16,6 @@ pub(super) trait Rows: Send {
     /// Returns the next row, `None` at the end of the file. After an error the next call goes on behind the row, or
     /// ends if the rest of the file cannot be read.
     fn next_row(&mut self) -> Result<Option<Row>, SourceError>;
-}
-
-/// Returns the error of a file that cannot be read on, or its end if it was among the inputs that are left out: the
-/// skip that came of it is the last of them.
-pub(super) fn unless_done(
-    error: SourceError,
-    num_left_to_skip: u64,
-    on_error: OnError,
-) -> Result<Option<Row>, SourceError> {
-    if num_left_to_skip > 0 && on_error == OnError::Skip { Ok(None) } else { Err(error) }
 }
 
 /// The text of a row, of which pieces are cut one after another: all at once they would double the memory.

@@ -31,6 +31,8 @@ pub(super) struct Read {
     docs: Vec<Doc>,
     skips: Vec<(String, String)>,
     num_inputs: u64,
+    /// Number of inputs up to the end of each document: a preparation goes on behind one of them.
+    document_ends: Vec<u64>,
 }
 
 impl Read {
@@ -50,7 +52,10 @@ impl Read {
                     *ends_in_word = !last.is_ascii_whitespace();
                     doc.text.extend(text);
                 }
-                (Event::End, Some(_)) => self.docs.extend(current.take().map(|(doc, _)| doc)),
+                (Event::End, Some(_)) => {
+                    self.docs.extend(current.take().map(|(doc, _)| doc));
+                    self.document_ends.push(self.num_inputs);
+                }
                 (Event::Abandon { reason, place }, Some(_)) => {
                     current = None;
                     self.skips.push((reason, place));

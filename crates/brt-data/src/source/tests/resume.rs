@@ -5,7 +5,8 @@ use tempfile::tempdir;
 use super::{Read, config, gzip, skipping, write};
 use crate::source::{BytesRead, SourceConfig, SourceFormat, Unit, plan};
 
-/// Reads a unit from behind each number of inputs, and compares with what is left of the whole.
+/// Reads a unit from behind each of its documents, where a preparation goes on, and compares with what is left of the
+/// whole.
 pub(super) fn check(unit: &Unit, config: &SourceConfig) {
     let read = |num_done| {
         let mut read = Read::default();
@@ -13,7 +14,7 @@ pub(super) fn check(unit: &Unit, config: &SourceConfig) {
         read
     };
     let whole = read(0);
-    for num_done in 0..=whole.num_inputs + 2 {
+    for &num_done in [0].iter().chain(&whole.document_ends) {
         let rest = read(num_done);
         assert_eq!(rest.num_inputs, whole.num_inputs.saturating_sub(num_done), "{num_done}");
         assert_eq!(rest.docs, whole.docs[whole.docs.len() - rest.docs.len()..]);
@@ -45,6 +46,40 @@ fn every_format_resumes() {
     write(path, "tree/one/b", b"\xff");
     write(path, "tree/two/b", b"\xff");
     check_source(&config(&path.join("tree"), SourceFormat::Tree));
+}
+
+/// What was readable when a preparation was interrupted and is not any more is an error, or a skip that is counted:
+/// its documents do not vanish.
+#[test]
+fn what_vanished_meanwhile_is_told() {
+    let folder = tempdir().unwrap();
+    let samples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sources/parquet_variants");
+    let parquet = std::fs::read(samples.join("snappy_string.parquet")).unwrap();
+    let rows = "{\"text\":\"a\"}\n".repeat(9);
+    for (name, contents) in [
+        ("a.jsonl", rows.as_bytes().to_vec()),
+        ("a.jsonl.gz", gzip(rows.as_bytes())),
+        ("a.parquet", parquet),
+        ("raw", rows.clone().into_bytes()),
+    ] {
+        let path = write(folder.path(), name, &contents);
+        let config = SourceConfig::new(&path);
+        let units = plan(&config).unwrap().units;
+        for contents in [None, Some(&contents[..3])] {
+            match contents {
+                None => std::fs::remove_file(&path).unwrap(),
+                Some(contents) => drop(write(folder.path(), name, contents)),
+            }
+            if contents.is_some() && name != "a.jsonl.gz" && name != "a.parquet" {
+                continue; // A shorter file of text is a whole one.
+            }
+            let open = |config: &SourceConfig| units[0].open(config, 2, &BytesRead::default());
+            assert!(Read::default().add(open(&config)).is_err(), "{name}");
+            let mut read = Read::default();
+            read.add(open(&skipping(&config))).unwrap();
+            assert_eq!((read.docs.len(), read.skips.is_empty()), (0, false), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -221,7 +221,8 @@ impl InputUnit {
         }
     }
 
-    /// Returns what tells a unit from another: name, size, split and, of a work, the checksum of its text.
+    /// Returns what tells a unit from another: name, size, split and, of a work, the checksum of its text, of a tree
+    /// that of the names and sizes of its files.
     fn fingerprint(&self) -> (Cow<'_, str>, u64, Option<Split>, String) {
         match self {
             Self::Work(member) => {
@@ -233,7 +234,12 @@ impl InputUnit {
                     work.sha256,
                 )
             }
-            Self::File(unit) => (Cow::Borrowed(&unit.name), unit.num_bytes, unit.split, String::new()),
+            Self::File(unit) => {
+                let files: String =
+                    unit.tree_files().map(|(name, num_bytes)| format!("{name:?} {num_bytes}\n")).collect();
+                let files = if files.is_empty() { files } else { sha256_hex(files.as_bytes()) };
+                (Cow::Borrowed(&unit.name), unit.num_bytes, unit.split, files)
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A bucket of rows that were brought together: every row of a group is in the same one.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
     ops::Range,
@@ -142,11 +143,16 @@ impl BucketSteps {
             let place = Place::group(&self.config.path, &first.group);
             return Err(SourceError::TooLong { place, what: "group", limit, got: len.to_string() });
         }
+        let splits: BTreeSet<&str> = group.iter().map(|row| row.split.map_or("none", Split::name)).collect();
+        if splits.len() > 1 {
+            let place = Place::group(&self.config.path, &first.group);
+            let got = splits.into_iter().collect::<Vec<_>>().join(" and ");
+            return Err(SourceError::MixedSplits { place, got });
+        }
+        let split = first.split;
         self.group = start..self.next;
         self.in_document = true;
         self.pieces = Pieces::new(self.config.invalid_utf8);
-        // The row that came first says the split; the splits of one group's files differ only by mistake.
-        let split = group.iter().min_by_key(|entry| entry.start).and_then(|first| first.split);
         out.push(Event::Begin { name: first.group.clone(), group: first.group.clone(), split });
         Ok(())
     }

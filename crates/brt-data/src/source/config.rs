@@ -48,7 +48,7 @@ pub enum SourceFormat {
     Files,
     /// A folder; each sub-folder is a document, its files joined.
     Tree,
-    /// A file, cut into 90 % for training and 5 % each for validation and test.
+    /// A file, cut into 90 % for training and 5 % each for validation and test, to the byte where characters allow it.
     Raw,
     /// Files with a JSON object on each line; each is a document.
     Jsonl,

@@ -213,6 +213,17 @@ pub enum SourceError {
         /// The column.
         column: String,
     },
+    /// A group whose rows lie in files of different splits.
+    #[error(
+        "{place}: expected rows of one split, got rows of {got}; it would be read in training and scored: move its \
+         rows, or leave it out with --on-error skip"
+    )]
+    MixedSplits {
+        /// The group.
+        place: Place,
+        /// The splits.
+        got: String,
+    },
     /// A record that would need too much memory.
     #[error("{place}: expected a {what} of at most {limit} bytes, got {got}; raise --max-record-bytes")]
     TooLong {
@@ -252,6 +263,7 @@ impl SourceError {
             Self::NoColumn { role, .. } => format!("no {} column", role.trim_start_matches("a ")),
             Self::ColumnType { option, .. } => format!("{} is no string", option.trim_end_matches("-column")),
             Self::Null { .. } => "null text".to_owned(),
+            Self::MixedSplits { .. } => "in more than one split".to_owned(),
             Self::TooLong { .. } => "too long".to_owned(),
             _ => "unusable".to_owned(),
         }
@@ -269,6 +281,7 @@ impl SourceError {
             | Self::NoColumn { place, .. }
             | Self::ColumnType { place, .. }
             | Self::Null { place, .. }
+            | Self::MixedSplits { place, .. }
             | Self::TooLong { place, .. } => place.name(),
             _ => String::new(),
         }

@@ -12,9 +12,6 @@ use crate::Split;
 /// Where training and validation end, in parts of a hundred of the file.
 const BORDERS: [u64; 2] = [90, 95];
 
-/// How far behind a border an end of line is searched, in bytes.
-const MAX_SHIFT: usize = 1 << 20;
-
 /// Reads the three documents of a raw file.
 pub(super) struct RawSteps {
     file: FileEntry,
@@ -96,13 +93,13 @@ fn borders(file: &FileEntry) -> Result<[u64; 4], SourceError> {
     Ok(borders)
 }
 
-/// Returns by how much a border moves: to the next start of a line, else to the next start of a character.
+/// Returns by how much a border moves: to the next start of a character.
 fn shift(file: &FileEntry, target: u64, bytes_read: &BytesRead) -> Result<u64, SourceError> {
     if target == 0 {
         return Ok(0);
     }
     let mut reader = open_at(file, target, bytes_read)?;
-    let mut text = vec![0; MAX_SHIFT];
+    let mut text = [0; 3];
     let mut len = 0;
     while len < text.len() {
         match reader.read(&mut text[len..])? {
@@ -110,8 +107,6 @@ fn shift(file: &FileEntry, target: u64, bytes_read: &BytesRead) -> Result<u64, S
             num_read => len += num_read,
         }
     }
-    let text = &text[..len];
     let is_inside_char = |byte: &&u8| matches!(**byte, 0x80..=0xbf);
-    let char_shift = || text.iter().take(3).take_while(is_inside_char).count();
-    Ok(memchr::memchr(b'\n', text).map_or_else(char_shift, |at| at + 1) as u64)
+    Ok(text[..len].iter().take_while(is_inside_char).count() as u64)
 }

@@ -89,6 +89,15 @@ impl Unit {
         }
     }
 
+    /// Returns name and size of each file of a tree; nothing for other units, which are one file.
+    pub(crate) fn tree_files(&self) -> impl Iterator<Item = (&str, u64)> {
+        let files = match &self.kind {
+            Kind::Tree { files } => &files[..],
+            _ => &[],
+        };
+        files.iter().map(|file| (file.name.as_str(), file.num_bytes))
+    }
+
     /// Returns when the unit's file was last changed, where the system says it.
     pub(super) fn modified(&self) -> Option<std::time::SystemTime> {
         match &self.kind {

@@ -1,6 +1,10 @@
 //! Lists the files of a folder, in the same order on every machine.
 
-use std::{fs, path::Path, path::PathBuf};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use super::{OnError, Place, SkipCounts, SourceError};
 use crate::Split;
@@ -30,12 +34,12 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Lists the files under `folder`, sorted by name. Links to files are followed; links to folders are not, they
-    /// could lead back.
+    /// could lead back, but for those of the splits directly in `folder`.
     pub(super) fn new(folder: &Path, on_error: OnError) -> Result<Self, SourceError> {
         let mut listing = Self::default();
         let mut folders = vec![(folder.to_path_buf(), String::new())];
         while let Some((folder, prefix)) = folders.pop() {
-            match (listing.add_folder(&folder, &prefix, &mut folders), on_error) {
+            match (listing.add_folder(&folder, &prefix, on_error, &mut folders), on_error) {
                 // Without its first folder a source has nothing to skip to.
                 (Err(_), OnError::Skip) if !prefix.is_empty() => listing.skip("cannot list a folder"),
                 (result, _) => result?,
@@ -73,12 +77,14 @@ impl Listing {
         &mut self,
         folder: &Path,
         prefix: &str,
+        on_error: OnError,
         folders: &mut Vec<(PathBuf, String)>,
     ) -> Result<(), SourceError> {
         for entry in fs::read_dir(folder).map_err(SourceError::io_at(folder, "list"))? {
             let entry = entry.map_err(SourceError::io_at(folder, "list"))?;
             let (path, name) = (entry.path(), format!("{prefix}{}", entry.file_name().to_string_lossy()));
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let kind = entry.file_type().map_err(SourceError::io_at(&path, "read"))?;
+            if kind.is_dir() {
                 folders.push((path, format!("{name}/")));
                 continue;
             }
@@ -89,9 +95,16 @@ impl Listing {
                 Ok(metadata) if metadata.is_file() => {
                     self.files.push(FileEntry { path, name, num_bytes: metadata.len() });
                 }
+                Ok(metadata) if metadata.is_dir() && prefix.is_empty() && split_named(&name).is_some() => {
+                    folders.push((path, format!("{name}/")));
+                }
                 Ok(metadata) if metadata.is_dir() => self.skip("link to a folder"),
                 Ok(_) => self.skip("not a file"),
-                Err(_) => self.skip("broken link"),
+                Err(error) if kind.is_symlink() && error.kind() != ErrorKind::PermissionDenied => {
+                    self.skip("broken link");
+                }
+                Err(_) if on_error == OnError::Skip => self.skip("cannot read"),
+                Err(error) => return Err(SourceError::io_at(&path, "read")(error)),
             }
         }
         Ok(())

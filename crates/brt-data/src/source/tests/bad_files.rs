@@ -155,6 +155,21 @@ fn a_file_that_vanishes_is_an_error_or_left_out() {
     }
 }
 
+/// A link to a split's folder is that split.
+#[test]
+fn linked_splits_are_read() {
+    let (folder, elsewhere) = (tempdir().unwrap(), tempdir().unwrap());
+    write(elsewhere.path(), "a.txt", "training");
+    for split in ["validation", "test"] {
+        write(folder.path(), &format!("{split}/b.txt"), split);
+    }
+    symlink(elsewhere.path(), folder.path().join("train")).unwrap();
+    let config = config(folder.path(), SourceFormat::Files);
+    let texts = [("test/b.txt", "test"), ("train/a.txt", "training"), ("validation/b.txt", "validation")];
+    assert_eq!(read(&config).unwrap().texts(), texts);
+    assert_eq!(plan(&config).unwrap().skipped, counts([]));
+}
+
 #[test]
 fn links_do_not_lead_in_circles() {
     let folder = tempdir().unwrap();

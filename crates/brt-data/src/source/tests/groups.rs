@@ -160,6 +160,13 @@ fn groups_have_splits_and_limits() {
     assert_eq!(splits, [("7", Split::Train), ("a", Split::Train), ("c", Split::Test)]);
     assert_eq!(skipped, counts([("no group column", 1)]));
 
+    write(folder.path(), "test.jsonl", "{\"r\":\"c\",\"text\":\"c\"}\n{\"r\":\"a\",\"text\":\"c\"}");
+    assert_eq!(read_grouped(&config).unwrap().0.skips(), [("in more than one split", "a")]);
+    let stopping = SourceConfig { on_error: crate::source::OnError::Stop, ..config.clone() };
+    let expected = ": group `a`: expected rows of one split, got rows of test and train; it would be";
+    let error = read_grouped(&stopping).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}{expected}", folder.path().display())), "{error}");
+
     write(folder.path(), "train.jsonl", "{\"r\":\"a\",\"text\":\"0123456789\"}\n".repeat(10));
     write(folder.path(), "test.jsonl", "{\"r\":\"c\",\"text\":\"c\"}");
     config.max_record_bytes = 99;

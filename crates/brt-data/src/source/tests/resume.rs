@@ -53,7 +53,8 @@ fn every_format_resumes() {
 #[test]
 fn what_vanished_meanwhile_is_told() {
     let folder = tempdir().unwrap();
-    let samples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sources/parquet_variants");
+    let samples =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sources/parquet_variants");
     let parquet = std::fs::read(samples.join("snappy_string.parquet")).unwrap();
     let rows = "{\"text\":\"a\"}\n".repeat(9);
     for (name, contents) in [

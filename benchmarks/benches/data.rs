@@ -32,7 +32,8 @@ fn pieces() -> Vec<String> {
 /// Texts to tokens by all threads, a piece at a time.
 fn tokenize(criterion: &mut Criterion) {
     let pieces = pieces();
-    let bpe = train_tokenizer(&PrepareConfig::new(CorpusSource::Books), 16_384, 1 << 30).unwrap();
+    let bpe =
+        train_tokenizer(&PrepareConfig::new(CorpusSource::Books), 16_384, 1 << 30, &mut |_, _| ()).unwrap();
     let mut group = criterion.benchmark_group("tokenize");
     group.throughput(Throughput::Bytes(pieces.iter().map(|piece| piece.len() as u64).sum()));
     group.sample_size(10);

@@ -21,12 +21,13 @@ pub struct Counts {
 impl Add for Counts {
     type Output = Self;
 
+    /// Without overflow: a damaged file may say anything.
     fn add(self, other: Self) -> Self {
         Self {
-            num_documents: self.num_documents + other.num_documents,
-            num_tokens: self.num_tokens + other.num_tokens,
-            num_bytes: self.num_bytes + other.num_bytes,
-            num_words: self.num_words + other.num_words,
+            num_documents: self.num_documents.saturating_add(other.num_documents),
+            num_tokens: self.num_tokens.saturating_add(other.num_tokens),
+            num_bytes: self.num_bytes.saturating_add(other.num_bytes),
+            num_words: self.num_words.saturating_add(other.num_words),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{DataError, Pack, SegmentBatch, StreamConfig, TokenSet, batch::Place}
 
 /// Segment batches that hold every document of a set once.
 ///
-/// Documents are taken in the order of the set; of several processes each takes every so-manieth. Each is read in one
+/// Documents are taken in the order of the set; of n processes each takes every n-th. Each is read in one
 /// row; a row whose document has ended takes the next one, and is idle when there is none. With `max_document_len` the
 /// first that many tokens of each are read.
 #[derive(Debug)]
@@ -66,7 +66,11 @@ impl Iterator for EvaluationStream {
         for row_idx in 0..self.config.batch {
             match self.read_row(row_idx, &mut batch) {
                 Ok(was_read) => is_idle &= !was_read,
-                Err(error) => return Some(Err(error)),
+                Err(error) => {
+                    self.next_document_idx = self.set.num_documents(); // After an error there is nothing more.
+                    self.rows.fill(None);
+                    return Some(Err(error));
+                }
             }
         }
         if self.config.pack == Pack::Paper {

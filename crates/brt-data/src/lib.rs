@@ -56,7 +56,8 @@ pub use error::DataError;
 pub use evaluation_stream::EvaluationStream;
 pub use inspect::{Excerpt, SplitStatistics};
 pub use manifest::{
-    Job, Manifest, NearCopy, ShardRecord, Skipped, SplitShard, TokenizerRecord, Work, manifest_sha256,
+    Job, Manifest, NearCopy, Options, ShardRecord, Skipped, SplitShard, TokenizerRecord, Work,
+    manifest_sha256,
 };
 pub use prepare::{PrepareConfig, PrepareProgress, merge, prepare, prepare_with, train_tokenizer};
 pub use shard::FileRecord;

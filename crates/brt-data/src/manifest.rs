@@ -10,7 +10,7 @@ use brt_report::{read_json, write_atomic};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Counts, DataError, FileRecord, Split, TokenizerKind};
+use crate::{Counts, DataError, FileRecord, SourceConfig, Split, TokenizerKind};
 
 /// Version of the layout of a prepared corpus.
 pub(crate) const FORMAT: u32 = 2;
@@ -34,6 +34,8 @@ pub struct Manifest {
     pub origin: String,
     /// The tokenizer; its file lies beside this one.
     pub tokenizer: TokenizerRecord,
+    /// What decided which documents these are and how they were read.
+    pub options: Options,
     /// SHA-256 of the options and of the names and sizes of all inputs: another corpus is never mixed with this one.
     pub inputs_sha256: String,
     /// Which part of the inputs this is; absent for all of them.
@@ -57,6 +59,21 @@ pub struct Manifest {
     pub works: Vec<Work>,
     /// The shards in the order of the documents.
     pub shards: Vec<ShardRecord>,
+}
+
+/// What decides, beside the inputs and the tokenizer, what is in a corpus.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// How files were read; absent for the named corpora, which come as works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceConfig>,
+    /// Part of the documents that went to validation where the input had no splits.
+    pub validation: f64,
+    /// Part of the documents that went to test where the input had no splits.
+    pub test: f64,
+    /// Number of bytes of text after which a shard ended.
+    pub shard_bytes: u64,
 }
 
 /// The record of a tokenizer.
@@ -89,8 +106,7 @@ pub struct Job {
 pub struct ShardRecord {
     /// The splits.
     pub splits: BTreeMap<Split, SplitShard>,
-    /// Of a job's part, the file of the runs of lines by which near copies are found; its name is that of the first
-    /// split, with `runs` for the split.
+    /// Of a job's part, the file `NNNNN.runs` of the runs of lines by which near copies are found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<FileRecord>,
 }
@@ -210,7 +226,7 @@ impl Manifest {
     /// Writes the manifest, after its checksum and when all other files of the folder are on the disk.
     pub(crate) fn write(&self, path: &Path) -> Result<(), DataError> {
         let folder = path.parent().unwrap_or(path);
-        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        let mut text = serde_json::to_string_pretty(self).expect("a manifest is JSON");
         text.push('\n');
         write_atomic(&checksum_path(path), format!("{}\n", sha256_hex(text.as_bytes())).as_bytes())?;
         let synced = fs::File::open(folder).and_then(|file| file.sync_all());
@@ -232,18 +248,15 @@ impl Manifest {
 
     /// Returns the number of documents of all splits.
     pub fn num_documents(&self) -> u64 {
-        self.splits.values().map(|split| split.num_documents).sum()
+        self.splits.values().copied().sum::<Counts>().num_documents
     }
 
     /// Returns the number of bytes of all files of shards.
     pub fn file_bytes(&self) -> u64 {
         let splits = self.shards.iter().flat_map(|shard| shard.splits.values());
-        let bytes = |split: &SplitShard| {
-            split.tokens.num_bytes
-                + split.index.num_bytes
-                + split.spans.as_ref().map_or(0, |file| file.num_bytes)
-        };
-        splits.map(bytes).sum()
+        let files = splits.flat_map(|split| [Some(&split.tokens), split.spans.as_ref(), Some(&split.index)]);
+        // A damaged manifest may say anything.
+        files.flatten().fold(0, |sum, file| sum.saturating_add(file.num_bytes))
     }
 
     /// Returns the path of the tokenizer's file.

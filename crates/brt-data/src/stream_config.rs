@@ -19,11 +19,10 @@ pub enum TargetRule {
 
 /// What is done where a document ends. In both cases the row goes on with the next document in its next segment, and
 /// no segment ever holds two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pack {
     /// Every token of a document is scored, padding is not: what is padding is known by its place.
-    #[default]
     RestartAnywhere,
     /// The paper's: token 0 is taken for padding wherever it stands, neither predicted nor a reason to predict. The same
     /// where 0 stands for no text, as in the T5 layout of bytes; other tokenizers have their unknown piece or a character
@@ -84,7 +83,7 @@ impl StreamConfig {
             ("batch", self.batch, 1),
             ("segment_len", self.segment_len, shortest_segment),
             ("max_document_len", self.max_document_len.unwrap_or(2), 2),
-            ("rank.count", self.rank.count, self.rank.idx + 1),
+            ("rank.count", self.rank.count, self.rank.idx.saturating_add(1)),
         ];
         for (name, got, expected) in limits {
             if got < expected {

@@ -26,7 +26,7 @@ pub struct TokenSet {
 /// One document of a [`TokenSet`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DocumentTokens<'a> {
-    /// Name, unique in the corpus.
+    /// Name; unique in the corpus unless it was read from a column.
     pub name: &'a str,
     /// Author, family of crates, …: what is never split over two splits.
     pub group: &'a str,
@@ -38,6 +38,9 @@ pub struct DocumentTokens<'a> {
 
 impl TokenSet {
     /// Opens a split of a prepared corpus and checks the lengths of its files; [`crate::verify`] reads them, too.
+    ///
+    /// The files are mapped into memory. Nobody may change or cut one while it is read, as nobody does in a folder that
+    /// was prepared: the reader would get other numbers or a bus error. A merged corpus shares the files of its parts.
     ///
     /// # Errors
     /// As [`Manifest::read`]; [`DataError::Io`] where a file cannot be read; [`DataError::Length`] and
@@ -156,7 +159,8 @@ impl TokenSet {
         let shard = &self.shards[shard_idx];
         let damaged = || DataError::DamagedDocument { document_idx };
         let entry = shard.index().entry(document_idx - first).ok_or_else(damaged)?;
-        let end = entry.first_token.checked_add(entry.num_tokens).filter(|&end| end <= shard.tokens().len());
+        let end = entry.first_token.checked_add(entry.num_tokens);
+        let end = end.filter(|&end| entry.first_token < end && end <= shard.tokens().len());
         let tokens = shard.tokens().slice(entry.first_token..end.ok_or_else(damaged)?);
         let (name, group, span) = (entry.name, entry.group, entry.span);
         Ok((shard, DocumentTokens { name, group, tokens, span }, entry.first_token))

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::{
-    DataError, Manifest, ShardRecord, SplitShard, Tokenizer,
+    Counts, DataError, Manifest, ShardRecord, Span, SplitShard, Tokenizer,
     manifest::{MANIFEST_FILE, sha256_hex},
     shard::{Shard, Width},
 };
@@ -17,7 +17,7 @@ pub fn verify(folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Manif
     let manifest = Manifest::read(folder)?;
     Manifest::verify(&folder.join(MANIFEST_FILE))?;
     let shards = || manifest.shards.iter().flat_map(|shard| shard.splits.values());
-    let total = shards().flat_map(|shard| shard.files(folder)).map(|(_, file)| file.num_bytes).sum();
+    let total = manifest.file_bytes();
     let mut read = 0;
     check_tokenizer(&manifest.tokenizer_path(folder), &manifest)?;
     for record in shards() {
@@ -31,7 +31,7 @@ pub fn verify(folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Manif
     }
     for (&split, &counts) in &manifest.splits {
         let records = manifest.shards.iter().filter_map(|ShardRecord { splits, .. }| splits.get(&split));
-        if records.map(|record| record.counts).sum::<crate::Counts>() != counts {
+        if records.map(|record| record.counts).sum::<Counts>() != counts {
             return Err(DataError::Counts { path: folder.to_path_buf(), what: split.to_string() });
         }
     }
@@ -52,12 +52,13 @@ pub(crate) fn check_tokenizer(path: &Path, manifest: &Manifest) -> Result<(), Da
 /// Checks that the documents of a split of a shard follow one another and have the sizes that the manifest says.
 fn documents(folder: &Path, record: &SplitShard, vocab_size: usize) -> Result<(), DataError> {
     let shard = Shard::open(folder, record, Width::of(vocab_size))?;
-    let (mut num_tokens, mut num_bytes, mut num_words) = (0, 0, 0);
+    let mut found = Counts { num_documents: record.counts.num_documents, ..Counts::default() };
     for document_idx in 0..shard.index().num_documents() {
-        let entry = shard.index().entry(document_idx).ok_or(DataError::DamagedDocument { document_idx })?;
-        num_tokens += entry.num_tokens as u64;
-        num_bytes += entry.span.num_bytes;
-        num_words += entry.span.num_words;
+        let entry = shard.index().entry(document_idx).filter(|entry| entry.num_tokens > 0);
+        let entry = entry.ok_or(DataError::DamagedDocument { document_idx })?;
+        let Span { num_bytes, num_words } = entry.span;
+        let document = Counts { num_documents: 0, num_tokens: entry.num_tokens as u64, num_bytes, num_words };
+        found = found + document;
         let tokens = shard.tokens();
         let end = (entry.first_token + entry.num_tokens).min(tokens.len());
         let largest = tokens.slice(entry.first_token.min(end)..end).largest();
@@ -65,8 +66,7 @@ fn documents(folder: &Path, record: &SplitShard, vocab_size: usize) -> Result<()
             return Err(DataError::Token { document_idx, vocab_size, got: largest });
         }
     }
-    let counts = record.counts;
-    match (num_tokens, num_bytes, num_words) == (counts.num_tokens, counts.num_bytes, counts.num_words) {
+    match found == record.counts {
         true => Ok(()),
         false => Err(DataError::Counts { path: record.path(folder, "index"), what: "its documents".into() }),
     }

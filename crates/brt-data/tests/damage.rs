@@ -5,7 +5,10 @@ mod common;
 
 use std::{fs, path::Path};
 
-use brt_data::{DataError, Split, TokenSet, prepare, verify};
+use brt_data::{
+    DataError, EvaluationStream, Pack, Prefetch, Rank, Split, StreamConfig, TargetRule, TokenSet,
+    TrainStream, prepare, verify,
+};
 use common::{books, files, files_of, prepared};
 use tempfile::tempdir;
 
@@ -20,6 +23,17 @@ fn check_damage(damage: impl Fn(&Path), expected: &str) {
     let error = text(TokenSet::open(out.path(), Split::Train).unwrap_err());
     let expected = format!("{}{expected}", out.path().display());
     assert!(error.starts_with(&expected), "expected {expected}\ngot      {error}");
+}
+
+fn config() -> StreamConfig {
+    StreamConfig {
+        batch: 2,
+        segment_len: 16,
+        target_rule: TargetRule::AcrossSegments,
+        pack: Pack::RestartAnywhere,
+        rank: Rank::ALONE,
+        max_document_len: None,
+    }
 }
 
 fn edit(folder: &Path, name: &str, edit: fn(&mut Vec<u8>)) {
@@ -105,21 +119,71 @@ fn verifying_finds_any_flipped_bit() {
     verify(out.path(), &mut |_, _| ()).unwrap();
 }
 
+/// The file of a byte tokenizer is read leniently where a user wrote it, not where a manifest vouches for it.
+#[test]
+fn verifying_finds_any_change_of_the_tokenizer() {
+    let out = prepared();
+    let path = out.path().join("tokenizer.bytes");
+    let sound = fs::read(&path).unwrap();
+    for at in 0..sound.len() {
+        for byte in (0..=255).filter(|byte| *byte != sound[at]) {
+            let mut damaged = sound.clone();
+            damaged[at] = byte;
+            fs::write(&path, damaged).unwrap();
+            assert!(verify(out.path(), &mut |_, _| ()).is_err(), "byte {byte} at {at}");
+        }
+    }
+    fs::write(&path, [&sound[..], b"\n"].concat()).unwrap();
+    assert!(verify(out.path(), &mut |_, _| ()).is_err());
+}
+
+/// The writer makes no document without tokens; an index that says so must not make a stream panic.
+#[test]
+fn a_document_without_tokens_is_an_error() {
+    let out = prepared();
+    edit(out.path(), "00000.train.index", |bytes| bytes[40..48].fill(0)); // End of the first document's tokens.
+    let set = std::sync::Arc::new(TokenSet::open(out.path(), Split::Train).unwrap());
+    let expected = "document 0: expected tokens and a name, got a damaged index; run `brt data verify`";
+    assert_eq!(text(set.document(0).unwrap_err()), expected);
+    assert_eq!(text(EvaluationStream::new(set, config()).unwrap_err()), expected);
+}
+
+/// An error that the reading thread meets arrives after the batches before it; the cursor stays at the last of them.
+#[test]
+fn an_error_of_the_reading_thread_arrives() {
+    let (books, out) = (books(), tempdir().unwrap());
+    fs::write(books.path().join("train/b.txt"), "a line\n".repeat(100)).unwrap();
+    prepare(&files(&books), out.path()).unwrap();
+    edit(out.path(), "00000.train.tokens", |bytes| *bytes.last_mut().unwrap() = 9);
+    let set = std::sync::Arc::new(TokenSet::open(out.path(), Split::Train).unwrap());
+    let stream = || TrainStream::new(std::sync::Arc::clone(&set), config(), 1).unwrap();
+    let (mut here, mut ahead) = (stream(), Prefetch::new(stream(), 3));
+    let error = loop {
+        let cursor = here.cursor();
+        match (here.next_batch(), ahead.next_batch()) {
+            (Ok(expected), Ok(got)) => assert_eq!(got, expected),
+            (Err(expected), Err(got)) => {
+                assert_eq!(ahead.cursor(), cursor);
+                break [text(expected), text(got)];
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(error[0] == error[1] && error[0].contains("expected tokens below 260"), "{error:?}");
+    let expected =
+        "batches: expected a stream that goes on, got one that ended with an error; resume from the cursor";
+    assert_eq!(text(ahead.next_batch().unwrap_err()), expected);
+    drop(Prefetch::new(stream(), 1)); // With a full channel, too, the thread ends.
+}
+
 #[test]
 fn a_damaged_token_is_an_error_when_it_is_read() {
     let out = prepared();
     edit(out.path(), "00000.train.tokens", |bytes| bytes[1] = 9);
     let set = std::sync::Arc::new(TokenSet::open(out.path(), Split::Train).unwrap());
-    let config = brt_data::StreamConfig {
-        batch: 2,
-        segment_len: 16,
-        target_rule: brt_data::TargetRule::AcrossSegments,
-        pack: brt_data::Pack::RestartAnywhere,
-        rank: brt_data::Rank::ALONE,
-        max_document_len: None,
-    };
-    let mut stream = brt_data::EvaluationStream::new(set, config).unwrap();
+    let mut stream = EvaluationStream::new(set, config()).unwrap();
     let error = text(stream.next().unwrap().unwrap_err());
     let expected = "document 0: expected tokens below 260, got 2409: a damaged file; run `brt data verify`";
     assert_eq!(error, expected);
+    assert!(stream.next().is_none());
 }

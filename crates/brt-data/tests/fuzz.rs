@@ -11,13 +11,14 @@ use brt_data::{
 };
 use common::{files, files_of, many_files};
 use proptest::{collection::vec, prelude::*, sample::Index};
+use sha2::{Digest, Sha256};
 use tempfile::{TempDir, tempdir};
 
 /// Returns a corpus of word pieces in several shards, and its manifest.
 fn corpus() -> (TempDir, Manifest) {
     let (folder, out) = (many_files(), tempdir().unwrap());
     let config = PrepareConfig { shard_bytes: 4000, ..files(&folder) };
-    let tokenizer = train_tokenizer(&config, 300, 1 << 20).unwrap();
+    let tokenizer = train_tokenizer(&config, 300, 1 << 20, &mut |_, _| ()).unwrap();
     let manifest = prepare(&PrepareConfig { tokenizer, ..config }, out.path()).unwrap();
     (out, manifest)
 }
@@ -76,13 +77,14 @@ fn any_manifest_is_an_error_or_a_manifest() {
     let (out, manifest) = corpus();
     let path = out.path().join("manifest.json");
     let sound = fs::read_to_string(&path).unwrap();
-    // Numbers that contradict the files, which a checksum made by the same hand would not show.
+    // Numbers that contradict the files, with a checksum made by the same hand.
     proptest!(ProptestConfig::with_cases(300), |(at: Index, number: u64, text in r"\PC{0,40}")| {
         let digits: Vec<usize> = sound.match_indices(": ").map(|(at, _)| at + 2).collect();
         let at = *at.get(&digits);
         let end = at + sound[at..].find([',', '\n']).unwrap_or(0);
         let number = format!("{}{number}{}", &sound[..at], &sound[end..]);
         for damaged in [number, text, sound[..at].to_owned()] {
+            fs::write(out.path().join("manifest.sha256"), format!("{:x}\n", Sha256::digest(&damaged))).unwrap();
             fs::write(&path, damaged).unwrap();
             read(out.path());
         }

@@ -11,7 +11,7 @@ use std::{
 use brt_data::{
     CorpusSource, Job, PrepareConfig, SourceConfig, SourceFormat, Tokenizer, merge, prepare, verify,
 };
-use common::{contents, files, many_files};
+use common::{contents, files, many_files, near_copies_in};
 use tempfile::{TempDir, tempdir};
 
 /// Prepares all parts and returns their folders.
@@ -45,6 +45,45 @@ fn all_parts_are_the_whole() {
         // Once more: it is there.
         assert_eq!(merged(&parts, out.path()).unwrap(), got);
     }
+}
+
+/// Near copies are found across the parts of several jobs as in one.
+#[test]
+fn near_copies_are_found_across_jobs() {
+    let (folder, alone, work, out) =
+        (tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap());
+    near_copies_in(folder.path());
+    let config = PrepareConfig { shard_bytes: 1, ..files(&folder) };
+    let expected = prepare(&config, alone.path()).unwrap();
+    let got = merged(&parts(&config, work.path(), 3), out.path()).unwrap();
+    assert_eq!(got.num_near_copies, 1);
+    assert_eq!(
+        (got.near_copies, got.num_near_copies, got.num_not_compared),
+        (expected.near_copies, expected.num_near_copies, expected.num_not_compared)
+    );
+}
+
+/// What is merged is what the jobs wrote, or an error: also their records, and also what is there already.
+#[test]
+fn damage_to_a_part_or_to_the_whole_is_found() {
+    let folder = many_files();
+    let (work, out) = (tempdir().unwrap(), tempdir().unwrap());
+    let parts = parts(&files(&folder), work.path(), 2);
+    let record = parts[1].join("part.json");
+    let sound = fs::read_to_string(&record).unwrap();
+    fs::write(&record, sound.replacen("\"num_words\": ", "\"num_words\": 1", 1)).unwrap();
+    let error = merged(&parts, out.path()).unwrap_err();
+    assert!(error.starts_with(&format!("{}: expected sha256 ", record.display())), "{error}");
+    fs::write(&record, sound).unwrap();
+    merged(&parts, out.path()).unwrap();
+
+    let tokens = fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().path());
+    let tokens = tokens.filter(|path| path.extension().is_some_and(|e| e == "tokens")).min().unwrap();
+    let bytes = fs::read(&tokens).unwrap();
+    fs::remove_file(&tokens).unwrap(); // The part shares the file.
+    fs::write(&tokens, &bytes[..bytes.len() - 2]).unwrap();
+    let error = merged(&parts, out.path()).unwrap_err();
+    assert!(error.starts_with(&format!("{}: expected {} bytes", tokens.display(), bytes.len())), "{error}");
 }
 
 /// Returns a folder with a file of rows of 20 repositories, which interleave.

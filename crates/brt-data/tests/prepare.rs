@@ -6,10 +6,10 @@ mod common;
 use std::fs;
 
 use brt_data::{
-    CorpusSource, Counts, DataError, Manifest, PrepareConfig, SourceFormat, Split, TokenSet, Tokenizer,
-    Tokens, manifest_sha256, prepare, verify,
+    CorpusSource, Counts, DataError, Manifest, OnError, PrepareConfig, Skipped, SourceConfig, SourceFormat,
+    Split, TokenSet, Tokenizer, Tokens, manifest_sha256, prepare, train_tokenizer, verify,
 };
-use common::{books, contents, files, files_of, many_files, prepared, write};
+use common::{books, contents, files, files_of, many_files, near_copies_in, prepared, write};
 use tempfile::tempdir;
 
 fn text(error: DataError) -> String {
@@ -87,6 +87,89 @@ fn any_number_of_threads_writes_the_same_bytes() {
     }
 }
 
+/// The same with documents of several pieces, several batches, word pieces and their spans.
+#[test]
+fn any_number_of_threads_writes_the_same_bytes_of_word_pieces() {
+    let books = PrepareConfig { shard_bytes: 3 << 20, ..PrepareConfig::new(CorpusSource::Books) };
+    let train = || train_tokenizer(&books, 600, 1 << 20, &mut |_, _| ()).unwrap();
+    let prepare_with_threads = |num_threads| {
+        let out = tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap();
+        pool.install(|| prepare(&PrepareConfig { tokenizer: train(), ..books.clone() }, out.path()).unwrap());
+        files_of(out.path())
+    };
+    let one = prepare_with_threads(1);
+    assert!(one.contains_key("00002.train.spans"), "{:?}", one.keys());
+    assert_eq!(prepare_with_threads(7), one);
+}
+
+/// A document that the tokenizer has no tokens for is an error, or left out and counted, like all input that cannot be
+/// read; also behind a piece that has tokens.
+#[test]
+fn documents_that_cannot_be_tokenised_are_told() {
+    let (folder, out) = (tempdir().unwrap(), tempdir().unwrap());
+    let words = r#"{"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": {"known": 0}, "unk_token": "[UNK]"}}"#;
+    write(folder.path(), "words.json", words);
+    let tokenizer = Tokenizer::open(&folder.path().join("words.json").display().to_string()).unwrap();
+    let known = "known ".repeat(400_000);
+    write(folder.path(), "text/train/a", "known known");
+    write(folder.path(), "text/train/b", format!("{known}unknown {known}"));
+    write(folder.path(), "text/train/c", "known");
+    write(folder.path(), "text/validation/a", "known");
+    write(folder.path(), "text/test/a", "known");
+    let source = SourceConfig::new(folder.path().join("text"));
+    let config = |on_error| PrepareConfig {
+        tokenizer: tokenizer.clone(),
+        ..PrepareConfig::new(CorpusSource::Files(SourceConfig { on_error, ..source.clone() }))
+    };
+    assert_eq!(text(prepare(&config(OnError::Stop), out.path()).unwrap_err()), "train/b");
+    let out = tempdir().unwrap();
+    let manifest = prepare(&config(OnError::Skip), out.path()).unwrap();
+    assert_eq!(manifest.skipped, [Skipped { reason: "cannot be tokenised".into(), count: 1 }]);
+    let set = TokenSet::open(out.path(), Split::Train).unwrap();
+    let lens: Vec<_> = (0..2).map(|i| set.document(i).unwrap().tokens.len()).collect();
+    assert_eq!((set.num_documents(), lens), (2, vec![2, 1]));
+}
+
+/// The manifest says how a corpus was made, but not where the files lay.
+#[test]
+fn the_manifest_tells_the_options() {
+    let (books, out) = (books(), tempdir().unwrap());
+    let licence = Some("CC0-1.0".to_owned());
+    let config = PrepareConfig { validation: 0.2, licence, origin: Some("a shelf".into()), ..files(&books) };
+    let manifest = prepare(&config, out.path()).unwrap();
+    assert_eq!((manifest.licence.as_str(), manifest.origin.as_str()), ("CC0-1.0", "a shelf"));
+    let source = manifest.options.source.clone().unwrap();
+    assert_eq!((source.format, source.path.as_os_str().len()), (SourceFormat::Files, 0));
+    assert_eq!(manifest.options.validation, 0.2);
+    let text = fs::read_to_string(out.path().join("manifest.json")).unwrap();
+    assert!(!text.contains(&books.path().display().to_string()), "{text}");
+}
+
+/// A tree whose files have other names is another corpus, though its sub-folders have the same names and sizes.
+#[test]
+fn renamed_files_of_a_tree_make_another_corpus() {
+    let (folder, out) = (tempdir().unwrap(), tempdir().unwrap());
+    for name in ["a", "b", "c"] {
+        write(folder.path(), &format!("{name}/one.rs"), name);
+    }
+    let config = PrepareConfig::new(CorpusSource::files(folder.path(), SourceFormat::Tree));
+    prepare(&config, out.path()).unwrap();
+    fs::rename(folder.path().join("a/one.rs"), folder.path().join("a/two.rs")).unwrap();
+    assert!(matches!(prepare(&config, out.path()), Err(DataError::OtherCorpus { .. })));
+}
+
+/// A process that was killed after its last file leaves what only it needs; the next one removes it.
+#[test]
+fn what_an_ended_process_left_is_removed() {
+    let (books, out) = (books(), tempdir().unwrap());
+    prepare(&files(&books), out.path()).unwrap();
+    write(out.path(), ".prepare/spill/bucket-0000.rows", "rows");
+    prepare(&files(&books), out.path()).unwrap();
+    assert!(!out.path().join(".prepare").exists());
+}
+
 #[test]
 fn shards_hold_the_documents_of_one_shard() {
     let folder = many_files();
@@ -152,13 +235,7 @@ fn three_files_are_enough_for_three_splits() {
 #[test]
 fn near_copies_are_found_with_their_share() {
     let folder = tempdir().unwrap();
-    let lines =
-        |lines: std::ops::Range<usize>| -> String { lines.map(|i| format!("  line {i}\n\n")).collect() };
-    write(folder.path(), "train/all", lines(0..100));
-    write(folder.path(), "train/some", lines(40..60));
-    write(folder.path(), "test/fresh", lines(200..300));
-    write(folder.path(), "test/half", lines(50..150));
-    write(folder.path(), "validation/little", lines(90..200));
+    near_copies_in(folder.path());
     let out = tempdir().unwrap();
     // One document a shard: copies are found across shards.
     let manifest = prepare(&PrepareConfig { shard_bytes: 1, ..files(&folder) }, out.path()).unwrap();

@@ -158,6 +158,10 @@ fn cursors_of_several_runs_are_refused() {
     let run = Run::new(&set, 2, 2);
     let cursors = run.cursors();
     let error = |cursors: &[StreamCursor]| StreamCursor::redistribute(cursors, 1, 1).unwrap_err().to_string();
+    for (batch, count, name) in [(0, 1, "batch"), (1, 0, "rank.count")] {
+        let error = StreamCursor::redistribute(&cursors, batch, count).unwrap_err().to_string();
+        assert_eq!(error, format!("{name}: expected at least 1, got 0"));
+    }
     assert!(error(&[]).starts_with("cursor: expected cursors one of each process, got none"));
     assert!(error(&cursors[..1]).starts_with("cursor: expected rank 0 of 1, got 0 of 2"));
     assert!(

@@ -21,7 +21,7 @@ fn corpus(text: &str, tokenizer: Tokenizer) -> (TempDir, TokenSet) {
 }
 
 fn bpe() -> Tokenizer {
-    train_tokenizer(&PrepareConfig::new(CorpusSource::Books), 1000, 300_000).unwrap()
+    train_tokenizer(&PrepareConfig::new(CorpusSource::Books), 1000, 300_000, &mut |_, _| ()).unwrap()
 }
 
 /// Checks the spans of all parts of a document against its text.

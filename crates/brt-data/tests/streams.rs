@@ -72,6 +72,35 @@ impl Coverage {
     }
 }
 
+/// Both streams leave out token 0 where the paper's rule is asked for, and score it where not.
+#[test]
+fn token_0_is_scored_by_restart_anywhere_only() {
+    let (texts, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for split in ["train", "validation", "test"] {
+        std::fs::create_dir(texts.path().join(split)).unwrap();
+        std::fs::write(texts.path().join(split).join("a"), b"a\0b\0\0cde").unwrap();
+    }
+    let source = brt_data::CorpusSource::files(texts.path(), brt_data::SourceFormat::Files);
+    let tokenizer = brt_data::Tokenizer::bytes();
+    let corpus = brt_data::PrepareConfig { tokenizer, ..brt_data::PrepareConfig::new(source) };
+    brt_data::prepare(&corpus, out.path()).unwrap();
+    let set = Arc::new(TokenSet::open(out.path(), brt_data::Split::Train).unwrap());
+    for (pack, mask) in [
+        (Pack::RestartAnywhere, [1., 1., 1., 1., 1., 1., 1., 0.]),
+        (Pack::Paper, [0., 0., 0., 0., 0., 1., 1., 0.]),
+    ] {
+        let config = StreamConfig { pack, ..config(1, 8, TargetRule::AcrossSegments) };
+        let batches = [
+            training(&set, config, 1).next_batch().unwrap(),
+            evaluation(&set, config).next().unwrap().unwrap(),
+        ];
+        for batch in batches {
+            assert_eq!(batch.loss_mask, mask, "{pack:?}");
+            assert_eq!(batch.num_scored, mask.iter().sum::<f32>() as u64);
+        }
+    }
+}
+
 #[test]
 fn rows_carry_on_independently_and_idle_at_the_end() {
     let stream = evaluation(&set(&[5, 2, 1]), config(2, 3, TargetRule::WithinSegment));

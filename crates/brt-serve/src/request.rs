@@ -55,8 +55,8 @@ pub enum RequestError {
     #[error("prompt: expected at least one token, got none")]
     EmptyPrompt,
     /// A text that the tokenizer cannot read.
-    #[error("prompt")]
-    Prompt(#[source] brt_data::TokenizerError),
+    #[error("prompt: {0}")]
+    Prompt(brt_data::TokenizerError),
     /// Too many tokens.
     #[error("max_tokens: expected 1 .. {MAX_TOKENS}, got {0}")]
     MaxTokens(usize),

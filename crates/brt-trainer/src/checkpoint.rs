@@ -159,10 +159,14 @@ pub fn load_model(run: &Path, device: Device) -> Result<(LanguageModel, RunConfi
 }
 
 fn read_record(checkpoint: &Path) -> Result<TrainerRecord, TrainError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
     let path = checkpoint.join("trainer.json");
-    let record: TrainerRecord = read_json(&path, "the record of a checkpoint")?;
-    match record.format {
-        FORMAT => Ok(record),
+    let Version { format } = read_json(&path, "the record of a checkpoint")?;
+    match format {
+        FORMAT => Ok(read_json(&path, "the record of a checkpoint")?),
         got => Err(TrainError::Format { path, expected: FORMAT, got }),
     }
 }

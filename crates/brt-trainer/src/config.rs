@@ -35,7 +35,6 @@ pub struct DataConfig {
     /// Which tokens are predicted.
     pub target_rule: TargetRule,
     /// What is done where a document ends.
-    #[serde(default)]
     pub pack: Pack,
     /// Longest piece of a document in tokens; longer documents are read piece by piece, one an epoch. Absent for whole
     /// documents.

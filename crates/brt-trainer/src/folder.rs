@@ -42,9 +42,6 @@ fn lock(out: &Path) -> Result<File, TrainError> {
     }
 }
 
-/// Names of the file of a run's tokenizer, of which it has one.
-const TOKENIZER_FILES: [&str; 3] = ["tokenizer.bytes", "tokenizer.json", "tokenizer.model"];
-
 /// Checks that the corpus was made with the tokenizer of the run, and that the model has a row for each token.
 ///
 /// # Errors
@@ -69,8 +66,13 @@ pub(crate) fn keep_tokenizer(
     match load_tokenizer(out) {
         Ok(_) => check_tokenizer(out, corpus, config),
         Err(TrainError::NoTokenizer { .. }) => {
-            let tokenizer = Tokenizer::from_file(&corpus.tokenizer_path(data));
-            write_tokenizer(out, &tokenizer.map_err(brt_data::DataError::from)?)
+            let path = corpus.tokenizer_path(data);
+            let tokenizer = Tokenizer::from_file(&path).map_err(brt_data::DataError::from)?;
+            let (expected, got) = (corpus.tokenizer.sha256.clone(), tokenizer.sha256().to_owned());
+            if expected != got {
+                return Err(brt_data::DataError::Checksum { path, expected, got }.into());
+            }
+            write_tokenizer(out, &tokenizer)
         }
         Err(error) => Err(error),
     }
@@ -86,7 +88,7 @@ pub(crate) fn write_tokenizer(out: &Path, tokenizer: &Tokenizer) -> Result<(), T
 /// # Errors
 /// [`TrainError::NoTokenizer`] without one, [`TrainError::Data`] where its file is damaged.
 pub fn load_tokenizer(run: &Path) -> Result<Tokenizer, TrainError> {
-    let file = TOKENIZER_FILES.iter().map(|name| run.join(name)).find(|path| path.exists());
+    let file = Tokenizer::FILE_NAMES.iter().map(|name| run.join(name)).find(|path| path.exists());
     let file = file.ok_or_else(|| TrainError::NoTokenizer { path: run.into() })?;
     Ok(Tokenizer::from_file(&file).map_err(brt_data::DataError::from)?)
 }

@@ -57,7 +57,8 @@ impl Trainer {
     /// Trains on the next segment of every row.
     ///
     /// # Errors
-    /// [`TrainError::NotFinite`]; the parameters are then as before the step.
+    /// [`TrainError::NotFinite`], and [`TrainError::Data`] where the corpus is damaged; the parameters are then as before
+    /// the step.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         let step = self.num_steps();
         let batch = self.batches.next_batch()?;

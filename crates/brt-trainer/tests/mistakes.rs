@@ -40,6 +40,18 @@ fn a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_offered() {
     assert_eq!(place.finish("run").training.num_steps, 9);
 }
 
+/// A checkpoint of an earlier version has other keys; it is refused by its version, not by them.
+#[test]
+fn a_checkpoint_of_another_version_is_refused() {
+    let place = Place::new();
+    place.run("run", Some(2)).unwrap();
+    let record = place.path("run/checkpoints/step-2/trainer.json");
+    fs::write(&record, r#"{"format": 1, "cursor": {"epoch": 3}}"#).unwrap();
+    let error = place.run("run", None).unwrap_err().to_string();
+    let expected = "expected checkpoint format 2, got 1; start anew, or use the brt that wrote it";
+    assert_eq!(error, format!("{}: {expected}", record.display()));
+}
+
 #[test]
 fn another_run_in_the_folder_is_refused() {
     let place = Place::new();

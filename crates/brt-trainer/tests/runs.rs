@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use brt_data::{Document, Split, TokenSet};
+use brt_data::{
+    CorpusSource, Document, PrepareConfig, SourceFormat, Split, TextPlace, TokenSet, Tokenizer, prepare,
+    train_tokenizer,
+};
 use brt_report::{MetricsLine, RunResult, StateRule};
 use brt_trainer::{HeldOut, Progress, Run, RunOutcome, Trainer, latest_checkpoint};
 use common::{Place, SOURCE};
@@ -145,6 +148,47 @@ fn a_small_document_is_learned_by_heart() {
     let first = losses();
     assert_eq!(first, losses());
     assert!(first[0] > 4. && first[149] < 0.5, "from {} to {} nats per token", first[0], first[149]);
+}
+
+/// Returns bytes and words of the tokens of a text that are scored, counted from the text itself.
+fn scored(text: &str, tokenizer: &Tokenizer, is_scored: impl Fn(usize) -> bool) -> (u64, u64) {
+    let ends = tokenizer.encode(text.as_bytes(), TextPlace::Start).unwrap().ends;
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let tokens: Vec<_> = starts.zip(&ends).take(300).enumerate().filter(|(i, _)| is_scored(*i)).collect();
+    let is_word_start = |at: usize| {
+        let before = text[..at].chars().next_back().is_none_or(char::is_whitespace);
+        before && text[at..].chars().next().is_some_and(|c| !c.is_whitespace())
+    };
+    let words = |start: u32, end: u32| (start..end).filter(|&at| is_word_start(at as usize)).count() as u64;
+    let sum =
+        |count: &dyn Fn(u32, u32) -> u64| tokens.iter().map(|(_, (start, end))| count(*start, **end)).sum();
+    (sum(&|start, end| u64::from(end - start)), sum(&words))
+}
+
+/// Bits per byte and word perplexity divide by exactly the text that the scored tokens stand for.
+#[test]
+fn bytes_and_words_are_those_of_the_scored_tokens() {
+    let place = Place::new();
+    let source = CorpusSource::files(place.path("text"), SourceFormat::Files);
+    let config = PrepareConfig::new(source);
+    let tokenizer = train_tokenizer(&config, 300, 1 << 20, &mut |_, _| ()).unwrap();
+    let corpus = place.path("pieces");
+    prepare(&PrepareConfig { tokenizer: tokenizer.clone(), ..config }, &corpus).unwrap();
+    let set = Arc::new(TokenSet::open(&corpus, Split::Train).unwrap());
+    let held_out = HeldOut::open(&corpus, Split::Test).unwrap();
+    for rule in ["across_segments", "within_segment"] {
+        let config = place.config(&[("model.vocab_size", "300"), ("data.target_rule", rule)]);
+        let trainer = Trainer::new(config.clone(), Arc::clone(&set), 1, Device::Cpu).unwrap();
+        let evaluation =
+            brt_trainer::evaluate(trainer.model(), &held_out, &config, StateRule::Carried).unwrap();
+        for document in &evaluation.documents {
+            let text = fs::read_to_string(place.path("text").join(&document.name)).unwrap();
+            let is_scored = |i: usize| if rule == "across_segments" { i > 0 } else { !i.is_multiple_of(64) };
+            let expected = scored(&text, &tokenizer, is_scored);
+            assert_eq!((document.num_bytes, document.num_words), expected, "{} {rule}", document.name);
+            assert!(document.num_words > 20 && document.num_tokens < document.num_bytes);
+        }
+    }
 }
 
 /// Every token of every document but its first is scored once; state and position count.

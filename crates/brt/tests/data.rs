@@ -45,34 +45,49 @@ fn files(folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     entries.map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap())).collect()
 }
 
-/// Writes 40,000 rows, 30 MB.
+/// Writes 40,000 rows, 30 MB, some of which cannot be read.
 fn write_rows(path: &Path) {
     let text = "It was the best of times, it was the worst of times; ".repeat(13);
-    let rows: String =
-        (0..40_000).map(|i| format!("{{\"text\": \"{i} {text}\\n\", \"id\": {i}}}\n")).collect();
-    fs::write(path, rows).unwrap();
+    let row = |i: usize| match i % 97 {
+        13 => "{\"text\": null}\n".to_owned(),
+        31 => "not JSON\n".to_owned(),
+        53 => "{\"text\": \"\"}\n".to_owned(),
+        _ => format!("{{\"text\": \"{i} {text}\\n\", \"id\": {i}}}\n"),
+    };
+    fs::write(path, (0..40_000).map(row).collect::<String>()).unwrap();
 }
 
 #[test]
 fn killed_again_and_again_it_ends_with_the_same_bytes() {
     let (_folder, at) = folder();
     write_rows(Path::new(&format!("{at}/rows.jsonl")));
-    let prepare =
-        |out: &str| format!("prepare --corpus {at}/rows.jsonl --shard-bytes 2000000 --out {at}/{out}");
+    let prepare = |out: &str| {
+        format!("prepare --corpus {at}/rows.jsonl --on-error skip --shard-bytes 2000000 --out {at}/{out}")
+    };
     data(&prepare("whole"));
-    let mut num_kills = 0;
+    let start = || command(&prepare("killed")).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    // Once when a shard is whole, which is then not written again, and then at growing delays.
+    let (shard, next) =
+        (format!("{at}/killed/00000.train.tokens"), format!("{at}/killed/.prepare/00000.json"));
+    let mut child = start();
+    while !Path::new(&next).exists() && child.try_wait().unwrap().is_none() {
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    let written = || fs::metadata(&shard).unwrap().modified().unwrap();
+    let first = written();
     for attempt in 0..200u64 {
-        let mut child =
-            command(&prepare("killed")).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = start();
         sleep(Duration::from_millis(20 + attempt * 13 % 120));
-        child.kill().unwrap(); // SIGKILL
-        num_kills += u32::from(!child.wait().unwrap().success());
+        child.kill().unwrap();
+        child.wait().unwrap();
         if Path::new(&format!("{at}/killed/manifest.json")).exists() {
             break;
         }
     }
     data(&prepare("killed"));
-    assert!(num_kills >= 2, "killed {num_kills} times");
+    assert_eq!(written(), first);
     let whole = files(&format!("{at}/whole"));
     assert!(whole.keys().any(|name| name.starts_with("00013.train.tokens")), "{:?}", whole.keys());
     assert!(files(&format!("{at}/killed")) == whole);
@@ -133,6 +148,10 @@ fn mistakes_are_told_in_one_line() {
     let cases = [
         (
             format!("prepare --corpus books --on-error skip --out {at}/o"),
+            "--corpus books: expected no options",
+        ),
+        (
+            format!("prepare --corpus books --validation 0.3 --out {at}/o"),
             "--corpus books: expected no options",
         ),
         (format!("prepare --corpus {at}/a.txt --tokenizer {at}/a.txt --out {at}/o"), "a.txt"),

@@ -1,15 +1,19 @@
 //! What a corpus is made from, in order: works in memory, or files.
 
-use std::{borrow::Cow, collections::BTreeMap, panic::resume_unwind, path::PathBuf, thread, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{PrepareConfig, PrepareProgress, pipeline::SkipLog, split_rule::SplitRule, state::State};
+use super::{
+    PrepareConfig, PrepareProgress, pipeline::SkipLog, split_rule::SplitRule, state::State, watched,
+};
 use crate::{
-    Counts, DataError, Job, Split, TokenizerRecord, Work,
+    Counts, DataError, Job, Options, Split, TokenizerRecord, Work,
     corpus::{Corpus, Listing, Member},
     manifest::sha256_hex,
-    source::{self, BytesRead, Event, InvalidUtf8, Plan, SourceConfig, SourceFormat, Unit, document_events},
+    source::{
+        self, BytesRead, Event, InvalidUtf8, OnError, Plan, SourceConfig, SourceFormat, Unit, document_events,
+    },
 };
 
 /// Number of bytes of text from which on only a part of the runs of lines is compared.
@@ -24,6 +28,7 @@ pub(super) struct Inputs {
     pub(super) source: String,
     pub(super) licence: String,
     pub(super) origin: String,
+    pub(super) options: Options,
     pub(super) units: Vec<InputUnit>,
     /// What was left out before reading, by reason.
     pub(super) skipped: BTreeMap<String, u64>,
@@ -52,18 +57,16 @@ pub(super) enum InputUnit {
 #[derive(Debug, Serialize)]
 struct Fingerprint<'a> {
     source: &'a str,
-    config: Option<SourceConfig>,
+    options: &'a Options,
     tokenizer: TokenizerRecord,
-    validation: f64,
-    test: f64,
-    shard_bytes: u64,
     inputs: Vec<(Cow<'a, str>, u64, Option<Split>, String)>,
 }
 
 /// The inputs of one source, before what they have in common.
 struct Listed {
-    /// Name, licence and origin.
-    corpus: [String; 3],
+    name: String,
+    licence: String,
+    origin: String,
     config: Option<SourceConfig>,
     units: Vec<InputUnit>,
     skipped: BTreeMap<String, u64>,
@@ -77,30 +80,32 @@ impl Inputs {
         let listed = match config.source.read()? {
             Listing::Works(corpus) => Listed::works(corpus),
             Listing::Files { name, licence, origin, config } => {
-                Listed::files([name, licence, origin], config)?
+                Listed { licence, origin, ..Listed::files(name, config)? }
             }
         };
         let split_rule = SplitRule::new(config.validation, config.test, &listed.known_groups());
-        let [source, licence, origin] = listed.corpus;
-        let inputs = listed.units.iter().map(InputUnit::fingerprint).collect();
-        let fingerprint = Fingerprint {
-            source: &source,
+        let options = Options {
             // Where the files lie is nobody's business.
-            config: listed.config.clone().map(|config| SourceConfig { path: PathBuf::new(), ..config }),
-            tokenizer: config.tokenizer_record(),
+            source: listed.config.clone().map(|config| SourceConfig { path: PathBuf::new(), ..config }),
             validation: config.validation,
             test: config.test,
             shard_bytes: config.shard_bytes,
-            inputs,
         };
-        let sha256 = sha256_hex(&serde_json::to_vec(&fingerprint).unwrap_or_default());
+        let fingerprint = Fingerprint {
+            source: &listed.name,
+            options: &options,
+            tokenizer: config.tokenizer_record(),
+            inputs: listed.units.iter().map(InputUnit::fingerprint).collect(),
+        };
+        let sha256 = sha256_hex(&serde_json::to_vec(&fingerprint).expect("a fingerprint is JSON"));
         let num_bytes: u64 = listed.units.iter().map(InputUnit::num_bytes).sum();
         let text_bytes = if listed.is_packed { num_bytes * UNPACKED } else { num_bytes };
         Ok(Self {
             split_rule,
-            source,
-            licence,
-            origin,
+            source: listed.name,
+            licence: config.licence.clone().unwrap_or(listed.licence),
+            origin: config.origin.clone().unwrap_or(listed.origin),
+            options,
             sha256,
             units: listed.units,
             skipped: listed.skipped,
@@ -126,19 +131,14 @@ impl Inputs {
         }
         if let (Some(config), Some(plan), true) = (&self.config, &self.plan, self.is_grouped()) {
             let (folder, part) = (state.spill_folder(), (job.idx - 1, job.count));
-            let (bytes_read, bytes_total) = (self.bytes_read.clone(), self.num_bytes());
-            let spilled = thread::scope(|scope| {
-                let spill = scope.spawn(|| {
-                    let mut skips = SkipLog::default();
-                    let mut warn = |reason: &str, place: &str| skips.warn(reason, place);
-                    source::spill(plan, config, &folder, part, &bytes_read, &mut warn)
-                });
-                while !spill.is_finished() {
-                    let bytes_read = bytes_read.get();
-                    progress(&PrepareProgress { bytes_read, bytes_total, counts: Counts::default() });
-                    thread::sleep(Duration::from_millis(20));
-                }
-                spill.join().unwrap_or_else(|panic| resume_unwind(panic))
+            let spill = || {
+                let mut skips = SkipLog::default();
+                let mut warn = |reason: &str, place: &str| skips.warn(reason, place);
+                source::spill(plan, config, &folder, part, &self.bytes_read, &mut warn)
+            };
+            let spilled = watched(spill, || {
+                let (bytes_read, bytes_total) = (self.bytes_read(), self.num_bytes());
+                progress(&PrepareProgress { bytes_read, bytes_total, counts: Counts::default() });
             })?;
             self.bytes_read = BytesRead::default(); // The buckets are read anew.
             self.units = spilled.units.into_iter().map(InputUnit::File).collect();
@@ -170,9 +170,12 @@ impl Inputs {
             _ => Box::new(std::iter::empty()),
         }
     }
-}
 
-impl Inputs {
+    /// Counts the first units as read: a preparation that goes on does not open them.
+    pub(super) fn pass_over(&self, num_units: usize) {
+        self.bytes_read.add(self.units.iter().take(num_units).map(InputUnit::num_bytes).sum());
+    }
+
     /// Returns the number of bytes of all units on the disk.
     pub(super) fn num_bytes(&self) -> u64 {
         self.units.iter().map(InputUnit::num_bytes).sum()
@@ -191,6 +194,11 @@ impl Inputs {
     /// Returns the number of bytes of text, a guess where files are packed.
     pub(super) fn text_bytes(&self) -> u64 {
         self.text_bytes
+    }
+
+    /// Returns what happens to input that cannot be read.
+    pub(super) fn on_error(&self) -> OnError {
+        self.config.as_ref().map_or(OnError::Stop, |config| config.on_error)
     }
 
     /// Returns whether rows are joined to documents.
@@ -260,7 +268,9 @@ impl Listed {
     fn works(corpus: Corpus) -> Self {
         let Corpus { name, licence, origin, members, skipped } = corpus;
         Self {
-            corpus: [name.to_owned(), licence.to_owned(), origin],
+            name: name.to_owned(),
+            licence: licence.to_owned(),
+            origin,
             config: None,
             units: members.into_iter().map(InputUnit::Work).collect(),
             skipped,
@@ -269,13 +279,14 @@ impl Listed {
         }
     }
 
-    fn files(corpus: [String; 3], config: SourceConfig) -> Result<Self, DataError> {
+    fn files(name: String, config: SourceConfig) -> Result<Self, DataError> {
         let plan = source::plan(&config)?;
         let is_packed = |unit: &Unit| [".gz", ".zst", ".parquet"].iter().any(|end| unit.name.ends_with(end));
-        let [name, licence, origin] = corpus;
         let name = if name == SourceFormat::Auto.to_string() { plan.format.to_string() } else { name };
         Ok(Self {
-            corpus: [name, licence, origin],
+            name,
+            licence: String::new(),
+            origin: String::new(),
             is_packed: plan.units.iter().any(is_packed),
             units: plan.units.iter().cloned().map(InputUnit::File).collect(),
             skipped: plan.skipped.clone(),

@@ -7,20 +7,22 @@ use std::{
 };
 
 use super::{
-    PART_FILE, State, lock,
+    PART_FILE, State, existing, lock,
     near_copies::{ShardRuns, near_copies},
 };
 use crate::{
-    Counts, DataError, Job, Manifest, Skipped, Split, manifest::MANIFEST_FILE, shard::Width,
+    Counts, DataError, Job, Manifest, ShardRecord, Skipped, Split,
+    manifest::MANIFEST_FILE,
+    shard::{Width, copy_whole},
     verify::check_tokenizer,
 };
 
 /// Joins the parts of a corpus that were prepared with [`crate::PrepareConfig::job`], in the order of the jobs, and
 /// returns the manifest of the whole.
 ///
-/// `progress` gets the number of bytes read and of all. `parts` are the folders `part-I-of-N`, from wherever they were prepared. Their files are linked into `folder`, or
+/// `parts` are the folders `part-I-of-N`, from wherever they were prepared. Their files are linked into `folder`, or
 /// copied where the file system cannot; the parts stay. The documents are, in the same order, those that one job would
-/// have made.
+/// have made. `progress` gets the number of bytes read and of all.
 ///
 /// # Errors
 /// [`DataError::Parts`] where a part is missing, there twice, or made from other inputs, with other options or another
@@ -37,9 +39,10 @@ pub fn merge(
         return Err(error(folder, "a folder of its own", format!("the part {}", part.folder.display())));
     }
     let _lock = lock(folder)?;
-    if folder.join(MANIFEST_FILE).exists() {
-        let manifest = Manifest::read(folder)?;
-        return match manifest.inputs_sha256 == parts[0].manifest.inputs_sha256 {
+    let manifest_path = folder.join(MANIFEST_FILE);
+    if manifest_path.exists() {
+        let manifest = existing(&parts[0].manifest.inputs_sha256, &manifest_path)?;
+        return match manifest.shards == shards(&parts) {
             true => Ok(manifest),
             false => Err(DataError::OtherCorpus { path: folder.to_path_buf(), got: manifest.source }),
         };
@@ -68,7 +71,7 @@ pub fn merge(
     if manifest.num_documents() == 0 {
         return Err(DataError::NoDocuments { name: folder.display().to_string() });
     }
-    manifest.write(&folder.join(MANIFEST_FILE))?;
+    manifest.write(&manifest_path)?;
     Ok(manifest)
 }
 
@@ -145,9 +148,15 @@ fn link(path: &Path, folder: &Path) -> Result<(), DataError> {
         fs::remove_file(&to).map_err(DataError::io(&to, "replace"))?;
     }
     if fs::hard_link(path, &to).is_err() {
-        fs::copy(path, &to).map_err(DataError::io(&to, "copy to"))?;
+        copy_whole(path, &to)?;
     }
     Ok(())
+}
+
+/// Returns the records of the shards of the whole.
+fn shards(parts: &[Part]) -> Vec<ShardRecord> {
+    let shards = parts.iter().flat_map(|part| &part.manifest.shards);
+    shards.map(|shard| ShardRecord { runs: None, ..shard.clone() }).collect()
 }
 
 /// Returns the manifest of the whole.
@@ -162,8 +171,7 @@ fn joined(parts: &[Part], folder: &Path) -> Result<Manifest, DataError> {
         .iter()
         .flat_map(|part| (0..part.manifest.shards.len()).map(|idx| State::part_runs_path(&part.folder, idx)))
         .collect();
-    let mut shards: Vec<_> = manifests().flat_map(|manifest| manifest.shards.clone()).collect();
-    shards.iter_mut().for_each(|shard| shard.runs = None);
+    let shards = shards(parts);
     let runs: Vec<_> = runs.iter().zip(&shards).map(|(path, record)| ShardRuns { path, record }).collect();
     let width = Width::of(first.tokenizer.vocab_size);
     let near_copies = near_copies(folder, &runs, first.run_sampling, width)?;

@@ -14,7 +14,10 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::ErrorKind,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use brt_report::write_atomic;
@@ -48,6 +51,10 @@ pub struct PrepareConfig {
     pub source: CorpusSource,
     /// What makes tokens of them.
     pub tokenizer: Tokenizer,
+    /// Licence of the texts, where it is not that of a named corpus.
+    pub licence: Option<String>,
+    /// Where the texts were taken from, where it is no named corpus.
+    pub origin: Option<String>,
     /// Part of the documents that goes to validation where the input has no splits.
     pub validation: f64,
     /// Part of the documents that goes to test where the input has no splits.
@@ -62,7 +69,8 @@ impl PrepareConfig {
     /// Returns what is done by default: bytes in the T5 layout, 90/5/5, shards of 256 MiB of text.
     pub fn new(source: CorpusSource) -> Self {
         let tokenizer = Tokenizer::t5_bytes();
-        Self { source, tokenizer, validation: 0.05, test: 0.05, job: None, shard_bytes: 1 << 28 }
+        let (licence, origin, job) = (None, None, None);
+        Self { source, tokenizer, licence, origin, validation: 0.05, test: 0.05, job, shard_bytes: 1 << 28 }
     }
 
     /// Checks what the types cannot.
@@ -148,12 +156,12 @@ pub fn prepare_with(
     };
     let manifest_path = folder.join(if config.job.is_some() { PART_FILE } else { MANIFEST_FILE });
     if manifest_path.exists() {
-        return existing(&inputs, &manifest_path);
+        return existing(&inputs.sha256, &manifest_path);
     }
     fs::create_dir_all(folder).map_err(DataError::io(folder, "create"))?;
     let _lock = lock(folder)?;
     if manifest_path.exists() {
-        return existing(&inputs, &manifest_path); // Another process wrote it while we waited.
+        return existing(&inputs.sha256, &manifest_path); // Another process wrote it while we waited.
     }
     let state = State::enter(folder, &inputs.sha256)?;
     let tokenizer_path = folder.join(config.tokenizer.file_name());
@@ -169,17 +177,18 @@ pub fn prepare_with(
         manifest.shards.iter_mut().zip(runs).for_each(|(shard, runs)| shard.runs = Some(runs));
     }
     manifest.write(&manifest_path)?;
-    State::remove(folder)?;
+    State::remove(folder)?; // Of processes that come meanwhile, one may have done it.
     Ok(manifest)
 }
 
-/// Returns the manifest of a folder that already holds this corpus.
-fn existing(inputs: &Inputs, manifest_path: &Path) -> Result<Manifest, DataError> {
+/// Returns the manifest of a folder that already holds the corpus of these inputs.
+fn existing(inputs_sha256: &str, manifest_path: &Path) -> Result<Manifest, DataError> {
     let manifest = Manifest::read_file(manifest_path)?;
     let folder = manifest_path.parent().unwrap_or(manifest_path);
-    if manifest.inputs_sha256 != inputs.sha256 {
+    if manifest.inputs_sha256 != inputs_sha256 {
         return Err(DataError::OtherCorpus { path: folder.to_path_buf(), got: manifest.source });
     }
+    let _ = State::remove(folder); // What a process that ended just before has left.
     for record in manifest.shards.iter().flat_map(|shard| shard.splits.values()) {
         for (path, file) in record.files(folder) {
             let got = fs::metadata(&path).map_err(DataError::io(&path, "read"))?.len();
@@ -189,6 +198,18 @@ fn existing(inputs: &Inputs, manifest_path: &Path) -> Result<Manifest, DataError
         }
     }
     Ok(manifest)
+}
+
+/// Does work on another thread and calls `watch` now and then meanwhile.
+fn watched<T: Send>(work: impl FnOnce() -> T + Send, mut watch: impl FnMut()) -> T {
+    thread::scope(|scope| {
+        let worker = scope.spawn(work);
+        while !worker.is_finished() {
+            watch();
+            thread::sleep(Duration::from_millis(20));
+        }
+        worker.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// Waits until no other process prepares this folder; the lock ends with the returned file.
@@ -232,6 +253,7 @@ fn manifest(
         licence: inputs.licence.clone(),
         origin: inputs.origin.clone(),
         tokenizer: config.tokenizer_record(),
+        options: inputs.options.clone(),
         inputs_sha256: inputs.sha256.clone(),
         job: config.job,
         run_sampling: inputs.run_sampling(),

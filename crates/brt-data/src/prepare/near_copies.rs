@@ -203,3 +203,69 @@ impl MostShared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{CorpusSource, Job, PrepareConfig, SourceFormat, prepare};
+
+    /// Prepares documents as the part of a job, which keeps the runs, and compares those whose hash is a multiple.
+    fn compare(documents: &[(&str, String)], run_sampling: u64) -> NearCopies {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in documents {
+            let path = folder.path().join("in").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let source = CorpusSource::files(folder.path().join("in"), SourceFormat::Files);
+        let job = Some(Job { idx: 1, count: 1 });
+        let manifest = prepare(&PrepareConfig { job, ..PrepareConfig::new(source) }, folder.path()).unwrap();
+        let part = folder.path().join("part-1-of-1");
+        let mut runs = vec![];
+        visit_runs(&part.join("00000.runs"), |run| runs.push(run)).unwrap();
+        runs.retain(|run| run.hash.is_multiple_of(run_sampling));
+        let path = folder.path().join("runs");
+        write_runs(&path, &runs).unwrap();
+        let shards = [ShardRuns { path: &path, record: &manifest.shards[0] }];
+        near_copies(&part, &shards, run_sampling, Width::Narrow).unwrap()
+    }
+
+    fn lines(lines: std::ops::Range<usize>) -> String {
+        lines.map(|i| format!("line {i}\n")).collect()
+    }
+
+    /// A sample of the runs finds the same documents with about the same shares, and says which have too few.
+    #[test]
+    fn a_sample_of_the_runs_is_enough_of_long_documents() {
+        let documents = [
+            ("train/all", lines(0..10_000)),
+            ("test/half", lines(5_000..15_000)),
+            ("test/short", lines(0..20)),
+            ("validation/fresh", lines(20_000..30_000)),
+        ];
+        let all = compare(&documents, 1);
+        assert_eq!((all.count, all.num_not_compared), (2, 0));
+        let sample = compare(&documents, 16);
+        assert_eq!((sample.count, sample.num_not_compared), (1, 1));
+        let half = &sample.named[0];
+        assert_eq!((half.name.as_str(), half.train_document.as_str()), ("test/half", "train/all"));
+        assert!((half.shared - 0.5).abs() < 0.05, "{}", half.shared);
+    }
+
+    /// Of training documents that share the same number of runs the first is named, of others the one that shares most.
+    #[test]
+    fn the_training_document_that_shares_most_is_named() {
+        let documents = [
+            ("train/a", lines(0..20)),
+            ("train/b", lines(0..30)),
+            ("train/c", lines(0..30)),
+            ("test/copy", lines(0..30)),
+            ("validation/other", lines(50..60)),
+        ];
+        let found = compare(&documents, 1);
+        let [copy] = &found.named[..] else { panic!("{found:?}") };
+        assert_eq!((copy.train_document.as_str(), copy.shared), ("train/b", 1.));
+    }
+}

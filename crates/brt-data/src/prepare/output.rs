@@ -13,7 +13,7 @@ use super::{
     state::{Position, ShardState, State},
 };
 use crate::{
-    Counts, DataError, Job, ShardRecord, Split,
+    Counts, DataError, Job, ShardRecord, Split, TokenizerError,
     shard::{ShardWriter, TokenizedPiece},
 };
 
@@ -51,6 +51,8 @@ struct DocumentInProgress {
     runs: Vec<u64>,
     /// Number of different runs when they were last counted.
     num_runs: usize,
+    /// Whether the tokenizer cannot read it.
+    is_refused: bool,
 }
 
 /// Number of runs below which they are not counted.
@@ -116,6 +118,7 @@ impl Output {
             counts: Counts::default(),
             runs: vec![],
             num_runs: MIN_RUNS,
+            is_refused: false,
         });
         Ok(())
     }
@@ -148,8 +151,19 @@ impl Output {
         }
     }
 
+    /// Leaves the document out when it ends, for the tokenizer cannot read it.
+    pub(super) fn refuse(&mut self, error: &TokenizerError) {
+        if let Some(document) = &mut self.document {
+            tracing::warn!("{}: left out: {error}", document.name);
+            document.is_refused = true;
+        }
+    }
+
     /// Ends the document, and the shard where it is long enough.
     pub(super) fn end(&mut self) -> Result<(), DataError> {
+        if self.document.as_ref().is_some_and(|document| document.is_refused) {
+            return self.abandon("cannot be tokenised".into());
+        }
         let Some(DocumentInProgress { name, group, split, counts, mut runs, .. }) = self.document.take()
         else {
             return Ok(());

@@ -16,7 +16,10 @@ use super::{
     tokenize::{TextPiece, TokenizeConfig},
 };
 use crate::{
-    DataError, Split, Tokenizer, TokenizerError, shard::TokenizedPiece, source::Event, tokenizer::TextPlace,
+    DataError, Split, Tokenizer, TokenizerError,
+    shard::TokenizedPiece,
+    source::{Event, OnError},
+    tokenizer::TextPlace,
 };
 
 /// Number of bytes of text that are tokenised at a time. Two more such batches are read meanwhile.
@@ -65,6 +68,7 @@ pub(super) fn run(
 ) -> Result<Vec<ShardState>, DataError> {
     let (sender, batches) = sync_channel(1);
     let position = output.position();
+    inputs.pass_over(position.unit_idx);
     thread::scope(|scope| {
         let tokenizer = config.tokenizer.clone();
         scope.spawn(move || Reader::new(sender, tokenizer).run(inputs, position));
@@ -90,10 +94,11 @@ fn write(
                 Step::Begin { name, group, split } => output.begin(name, group, split)?,
                 Step::Text => match pieces.next() {
                     Some(Ok(piece)) => output.append(&piece)?,
-                    Some(Err(source)) => {
+                    Some(Err(source)) if inputs.on_error() == OnError::Stop => {
                         let document = output.document_name().to_owned();
                         return Err(DataError::Document { document, source: Box::new(source) });
                     }
+                    Some(Err(source)) => output.refuse(&source),
                     None => (),
                 },
                 Step::End => output.end()?,

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +11,7 @@ use brt_report::{read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use super::near_copies::{Run, write_runs};
-use crate::{DataError, FileRecord, ShardRecord, Split};
+use crate::{DataError, FileRecord, ShardRecord, Split, shard::copy_whole};
 
 /// Where the inputs were read up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -125,7 +126,7 @@ impl State {
         let keep = |shard_idx| {
             let to = Self::part_runs_path(folder, shard_idx);
             let from = Self::runs_path(folder, shard_idx);
-            fs::copy(&from, &to).map_err(DataError::io(&to, "copy to"))?;
+            copy_whole(&from, &to)?;
             FileRecord::of(&to, &mut |_| ())
         };
         (0..num_shards).map(keep).collect()
@@ -134,7 +135,10 @@ impl State {
     /// Removes the state of a preparation that is done.
     pub(super) fn remove(folder: &Path) -> Result<(), DataError> {
         let own = Self::folder(folder);
-        fs::remove_dir_all(&own).map_err(DataError::io(&own, "remove"))
+        match fs::remove_dir_all(&own) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(DataError::io(&own, "remove")(error)),
+            _ => Ok(()),
+        }
     }
 }
 

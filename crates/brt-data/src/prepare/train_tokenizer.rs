@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::{PrepareConfig, inputs::Inputs, pipeline::SkipLog};
+use super::{PrepareConfig, inputs::Inputs, pipeline::SkipLog, watched};
 use crate::{
     DataError, Split, Tokenizer,
     corpus::fraction,
@@ -17,7 +17,8 @@ const CHUNK_BYTES: usize = 1 << 16;
 const SALT: &str = "brt-data tokenizer 1: ";
 
 /// Trains a byte-level BPE on the training documents of a corpus, or, where they have more than `max_bytes` of text, on
-/// about so much of them, on chunks all over the corpus.
+/// about so much of them, on chunks all over the corpus. `progress` gets the number of bytes read and of all; when all
+/// are read, the words are counted and joined.
 ///
 /// # Errors
 /// Where the source cannot be read, or the vocabulary is too small.
@@ -25,6 +26,7 @@ pub fn train_tokenizer(
     config: &PrepareConfig,
     vocab_size: usize,
     max_bytes: u64,
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Tokenizer, DataError> {
     config.validate()?;
     let inputs = Inputs::of(config)?;
@@ -34,6 +36,11 @@ pub fn train_tokenizer(
         return Err(DataError::Option { name, expected, got: "groups or bytes".into() });
     }
     let part = max_bytes as f64 / inputs.text_bytes().max(1) as f64;
+    watched(|| train(&inputs, vocab_size, part), || progress(inputs.bytes_read(), inputs.num_bytes()))
+}
+
+/// Trains on a part of the chunks of the training documents.
+fn train(inputs: &Inputs, vocab_size: usize, part: f64) -> Result<Tokenizer, DataError> {
     // The trainer takes texts, not errors: the first error ends them and is returned.
     let error = Mutex::new(None);
     let fail = |failure: DataError| {

@@ -1,7 +1,7 @@
 //! Files that are mapped into memory, and their checksums.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     ops::Deref,
     path::Path,
@@ -52,9 +52,17 @@ pub(crate) fn map(path: &Path, record: &FileRecord) -> Result<Mmap, DataError> {
     }
     #[expect(unsafe_code, reason = "a memory map cannot be had without")]
     // SAFETY: the files of a corpus are written under another name and never changed once they have theirs. Who changes
-    // or cuts one while it is read gets other numbers or a bus error, as with every mapped file; README.md says so.
+    // or cuts one while it is read gets other numbers or a bus error, as with every mapped file; `TokenSet::open` says so.
     let map = unsafe { Mmap::map(&file) };
     map.map_err(DataError::io(path, "map"))
+}
+
+/// Copies a file so that it is there whole or not at all: temporary name, fsync, rename.
+pub(crate) fn copy_whole(from: &Path, to: &Path) -> Result<(), DataError> {
+    let mut part = to.as_os_str().to_owned();
+    part.push(".part");
+    let copied = fs::copy(from, &part).and_then(|_| File::open(&part)?.sync_all());
+    copied.and_then(|()| fs::rename(&part, to)).map_err(DataError::io(to, "copy to"))
 }
 
 impl FileRecord {

@@ -11,7 +11,7 @@ mod reader;
 mod writer;
 
 pub use files::FileRecord;
-pub(crate) use files::{Bytes, map};
+pub(crate) use files::{Bytes, copy_whole, map};
 pub(crate) use index::{Index, IndexBuilder};
 pub(crate) use reader::Shard;
 pub(crate) use writer::{ShardWriter, TokenizedPiece};

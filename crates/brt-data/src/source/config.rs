@@ -1,23 +1,20 @@
 //! What to read, and how.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{fmt, path::PathBuf, str::FromStr};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::SourceError;
 
 /// Largest line, value or group in bytes if nothing else is asked for.
 const MAX_RECORD_BYTES: u64 = 256 << 20;
 
-/// Where and how documents are read. It is written without the folders above the source: they differ by machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Where and how documents are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// The file or folder.
-    #[serde(serialize_with = "file_name")]
+    /// The file or folder. It is not written: it differs by machine.
+    #[serde(skip)]
     pub path: PathBuf,
     /// Its layout.
     pub format: SourceFormat,
@@ -93,12 +90,6 @@ impl SourceConfig {
             max_record_bytes: MAX_RECORD_BYTES,
         }
     }
-}
-
-/// Writes the last part of a path.
-fn file_name<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    serializer.serialize_str(&name)
 }
 
 /// Returns the value with this name.

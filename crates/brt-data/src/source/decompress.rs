@@ -31,7 +31,7 @@ impl BytesRead {
     }
 
     /// Adds bytes.
-    pub(super) fn add(&self, num_bytes: u64) {
+    pub(crate) fn add(&self, num_bytes: u64) {
         self.0.fetch_add(num_bytes, Ordering::Relaxed);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
 };
@@ -96,6 +96,7 @@ pub(crate) fn spill(
         spill_unit(unit, config, bytes_read, &mut buckets, &mut on_unit_skip)?;
     }
     buckets.write()?;
+    buckets.sync()?;
     let marker = Marker { version: VERSION, source_sha256, bucket_bytes: buckets.written, skipped };
     write_marker(&marker, &folder.join(MARKER))?;
     Ok(Spill { units: units(folder, &marker.bucket_bytes), skipped: marker.skipped })
@@ -185,6 +186,14 @@ impl Buckets<'_> {
         }
         self.num_waiting = 0;
         Ok(())
+    }
+
+    /// Waits until all buckets are on the disk.
+    fn sync(&self) -> Result<(), SourceError> {
+        self.written.keys().try_for_each(|&idx| {
+            let path = bucket_path(self.folder, idx);
+            File::open(&path).and_then(|file| file.sync_all()).map_err(SourceError::io_at(&path, "sync"))
+        })
     }
 }
 

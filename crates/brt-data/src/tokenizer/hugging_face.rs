@@ -11,10 +11,11 @@ const MAX_VOCAB_SIZE: usize = 1 << 24;
 /// A tokenizer from a `tokenizer.json`.
 pub(super) struct HuggingFace {
     start: Tokenizer,
-    /// The same without what it puts before a text; `None` where it puts nothing there.
-    continuation: Option<Tokenizer>,
+    /// The same without what it puts before a text.
+    continuation: Tokenizer,
     vocab_size: usize,
     byte_level: Option<ByteLevel>,
+    cuts: &'static [u8],
 }
 
 impl HuggingFace {
@@ -37,11 +38,17 @@ impl HuggingFace {
             return Err(Fault::damaged(expected, format!("{vocab_size} tokens")));
         }
         let byte_level = ByteLevel::new(&value, &start, vocab_size);
+        let cuts = cuts(&value);
         let mut edited = value;
-        let changed =
-            ["normalizer", "pre_tokenizer"].map(|part| remove_prefix(&mut edited[part])).contains(&true);
-        let continuation = if changed { Some(build(&edited)?) } else { None };
-        Ok(Self { start, continuation, vocab_size, byte_level })
+        remove_prepended(&mut edited["normalizer"]);
+        remove_first_prefix(&mut edited["pre_tokenizer"]);
+        let continuation = build(&edited)?;
+        Ok(Self { start, continuation, vocab_size, byte_level, cuts })
+    }
+
+    /// Returns before which white space a text may be cut between letters or digits.
+    pub(super) fn cuts(&self) -> &'static [u8] {
+        self.cuts
     }
 
     /// Returns the number of rows that an embedding table needs.
@@ -53,7 +60,7 @@ impl HuggingFace {
     pub(super) fn encode(&self, text: &str, place: TextPlace) -> Result<Encoding, TokenizerError> {
         let tokenizer = match place {
             TextPlace::Start => &self.start,
-            TextPlace::Continuation => self.continuation.as_ref().unwrap_or(&self.start),
+            TextPlace::Continuation => &self.continuation,
         };
         if let Some(encoding) =
             self.byte_level.as_ref().and_then(|byte_level| byte_level.encode(text, tokenizer))
@@ -83,28 +90,56 @@ fn build(value: &Value) -> Result<Tokenizer, Fault> {
     Ok(tokenizer)
 }
 
-/// Takes out of a normaliser or pre-tokenizer what it puts before a text; returns whether there was anything.
-fn remove_prefix(part: &mut Value) -> bool {
-    if part["type"] == "Prepend" {
-        *part = Value::Null;
-        return true;
+/// Returns the normalisers of one, which may be a list of them.
+fn normalizers(normalizer: &Value) -> Vec<&Value> {
+    match normalizer["normalizers"].as_array() {
+        Some(list) => list.iter().flat_map(normalizers).collect(),
+        None => vec![normalizer],
     }
-    let mut changed = false;
-    for (setting, without) in [("add_prefix_space", Value::from(false)), ("prepend_scheme", "never".into())] {
-        if let Some(value) = part.get_mut(setting).filter(|value| **value != without) {
-            *value = without;
-            changed = true;
-        }
+}
+
+/// Returns whether a normaliser drops white space at the start of a text.
+fn strips_left(normalizer: &Value) -> bool {
+    normalizers(normalizer)
+        .iter()
+        .any(|one| one["type"] == "Strip" && one["strip_left"] != Value::Bool(false))
+}
+
+/// Returns before which white space the tokens of a text are those of its parts.
+fn cuts(file: &Value) -> &'static [u8] {
+    let later = file["pre_tokenizer"]["pretokenizers"].as_array().into_iter().flatten().skip(1);
+    let puts_before_words = |one: &Value| one["type"] == "Metaspace" || one["add_prefix_space"] == true;
+    if strips_left(&file["normalizer"]) {
+        b"" // What a part begins with would be dropped.
+    } else if later.into_iter().any(puts_before_words) {
+        b" " // Before anything but a space something is put that the whole does not have there.
+    } else {
+        b" \n"
     }
-    for list in ["normalizers", "pretokenizers"] {
-        if let Some(parts) = part.get_mut(list).and_then(Value::as_array_mut) {
-            for part in parts.iter_mut() {
-                changed |= remove_prefix(part);
-            }
-            parts.retain(|part| !part.is_null());
-        }
+}
+
+/// Takes out of a normaliser what it puts before a text.
+fn remove_prepended(normalizer: &mut Value) {
+    if normalizer["type"] == "Prepend" {
+        *normalizer = Value::Null;
+    } else if let Some(list) = normalizer.get_mut("normalizers").and_then(Value::as_array_mut) {
+        list.iter_mut().for_each(remove_prepended);
+        list.retain(|normalizer| !normalizer.is_null());
     }
-    changed
+}
+
+/// Takes out of a pre-tokenizer what it puts before a text. Of several only the first sees where the text begins; the
+/// others put theirs before each word, in a continuation as well.
+fn remove_first_prefix(pre_tokenizer: &mut Value) {
+    if let Some(list) = pre_tokenizer.get_mut("pretokenizers").and_then(Value::as_array_mut) {
+        list.iter_mut().take(1).for_each(remove_first_prefix);
+    } else if pre_tokenizer["type"] == "Metaspace" {
+        pre_tokenizer["prepend_scheme"] = "never".into();
+        // The older name of the same setting; the crate refuses files where they disagree.
+        pre_tokenizer.as_object_mut().map(|settings| settings.remove("add_prefix_space"));
+    } else if let Some(setting) = pre_tokenizer.get_mut("add_prefix_space") {
+        *setting = false.into();
+    }
 }
 
 /// Returns the ends of tokens from the crate's spans: each token reaches to the start of the next one.

@@ -97,6 +97,9 @@ enum Codec {
 }
 
 impl Tokenizer {
+    /// The names that [`Tokenizer::file_name`] gives.
+    pub const FILE_NAMES: [&str; 3] = ["tokenizer.bytes", "tokenizer.json", "tokenizer.model"];
+
     /// Returns the byte tokenizer in the T5 layout: 256 bytes after three special tokens, and one unused row.
     pub fn t5_bytes() -> Self {
         Self::new(TokenizerKind::T5Bytes, b"t5-bytes\n".to_vec(), Codec::Bytes { num_special: 3 })
@@ -182,10 +185,11 @@ impl Tokenizer {
 
     /// Returns the name under which the tokenizer is saved beside a corpus or a run.
     pub fn file_name(&self) -> &'static str {
+        let [bytes, hugging_face, sentence_piece] = Self::FILE_NAMES;
         match self.inner.kind {
-            TokenizerKind::T5Bytes | TokenizerKind::Bytes => "tokenizer.bytes",
-            TokenizerKind::HuggingFace => "tokenizer.json",
-            TokenizerKind::SentencePiece => "tokenizer.model",
+            TokenizerKind::T5Bytes | TokenizerKind::Bytes => bytes,
+            TokenizerKind::HuggingFace => hugging_face,
+            TokenizerKind::SentencePiece => sentence_piece,
         }
     }
 
@@ -239,23 +243,25 @@ impl Tokenizer {
     }
 
     /// Returns the last place where a text may be cut so that the tokens of its two parts are the tokens of the whole:
-    /// before a line feed or a space between two words; `None` if there is none. The second part is then a
-    /// [`TextPlace::Continuation`].
+    /// before a line feed or a space between two letters or digits; `None` if there is none. The second part is then
+    /// a [`TextPlace::Continuation`].
     ///
     /// This holds for the tokenizers in common use, not for one with a piece that joins words. Where a SentencePiece
     /// Unigram model must cut a line, of two ways to divide a word that are equally probable it may choose the other.
     pub fn last_cut(&self, text: &[u8]) -> Option<usize> {
-        let white_space = match self.inner.kind {
-            TokenizerKind::T5Bytes | TokenizerKind::Bytes => return Some(text.len()).filter(|&len| len > 0),
-            TokenizerKind::HuggingFace => [b' ', b'\n'],
-            TokenizerKind::SentencePiece => [b'\n', b' '],
+        let white_space = match &self.inner.codec {
+            Codec::Bytes { .. } => return Some(text.len()).filter(|&len| len > 0),
+            Codec::HuggingFace(codec) => codec.cuts(),
+            Codec::SentencePiece(_) => b"\n ",
         };
         // Only between letters or digits: white space and marks may belong to one token with what is around them.
-        let is_cut = |space: u8, w: &[u8]| {
-            w[1] == space && w[0].is_ascii_alphanumeric() && w[2].is_ascii_alphanumeric()
+        let text = str::from_utf8(text).ok()?;
+        let is_cut = |&place: &usize| {
+            let (before, after) = (text[..place].chars().next_back(), text[place + 1..].chars().next());
+            before.is_some_and(char::is_alphanumeric) && after.is_some_and(char::is_alphanumeric)
         };
-        let last = |&space: &u8| text.windows(3).rposition(|w| is_cut(space, w));
-        white_space.iter().find_map(last).map(|place| place + 1)
+        let last = |&space: &u8| memchr::memrchr_iter(space, text.as_bytes()).find(is_cut);
+        white_space.iter().find_map(last)
     }
 }
 

@@ -84,8 +84,14 @@ impl StreamCursor {
     /// twice. The states of the rows do not go with them: a document that is continued begins with a fresh state.
     ///
     /// # Errors
-    /// [`DataError::Cursor`] where these are not the cursors of all processes of one run at one step.
+    /// [`DataError::Cursor`] where these are not the cursors of all processes of one run at one step;
+    /// [`DataError::TooSmall`] without rows or processes.
     pub fn redistribute(cursors: &[Self], batch: usize, count: usize) -> Result<Vec<Self>, DataError> {
+        for (name, got) in [("batch", batch), ("rank.count", count)] {
+            if got == 0 {
+                return Err(DataError::TooSmall { name, expected: 1, got });
+            }
+        }
         let first = check_is_one_run(cursors)?;
         let (base, ahead) = taken(cursors, first);
         let rows = cursors.iter().flat_map(|cursor| cursor.rows.iter().flatten());

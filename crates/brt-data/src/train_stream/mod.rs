@@ -12,6 +12,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{DataError, Pack, SegmentBatch, StreamConfig, TokenSet, Tokens, batch::Place};
 
+/// Places in the sequence of documents that no run reaches; a cursor behind it is damaged.
+const MAX_PLACE: u64 = 1 << 62;
+
 /// Endless segment batches of the training documents.
 ///
 /// Each row reads one document segment by segment, in order, and then takes the next unread document of the epoch's
@@ -137,8 +140,14 @@ impl TrainStream {
         }
         let expected = |name, expected: String, got: String| Err(DataError::Cursor { name, expected, got });
         let num_documents = self.set.num_documents();
-        if !cursor.ahead.is_sorted() {
-            return expected("ahead", "sorted places".into(), "unsorted ones".into());
+        if !cursor.ahead.iter().is_sorted_by(|a, b| a < b) || cursor.ahead.iter().any(|&a| a <= cursor.base) {
+            let got = format!("{:?}", cursor.ahead);
+            return expected("ahead", format!("rising places above {}", cursor.base), got);
+        }
+        let taken = cursor.num_taken.checked_mul(cursor.rank.count as u64);
+        if taken.and_then(|taken| taken.checked_add(cursor.base)).is_none_or(|place| place > MAX_PLACE) {
+            let got = format!("{} and {}", cursor.base, cursor.num_taken);
+            return expected("base and num_taken", format!("a place up to {MAX_PLACE}"), got);
         }
         for row in cursor.rows.iter().flatten().chain(&cursor.waiting) {
             if row.document_idx >= num_documents {

@@ -45,6 +45,17 @@ pub(crate) fn many_files() -> TempDir {
     folder
 }
 
+/// Writes documents of which `test/half` repeats half of `train/all`.
+pub(crate) fn near_copies_in(folder: &Path) {
+    let lines =
+        |lines: std::ops::Range<usize>| -> String { lines.map(|i| format!("  line {i}\n\n")).collect() };
+    write(folder, "train/all", lines(0..100));
+    write(folder, "train/some", lines(40..60));
+    write(folder, "test/fresh", lines(200..300));
+    write(folder, "test/half", lines(50..150));
+    write(folder, "validation/little", lines(90..200));
+}
+
 /// A document: its name, its group, its text and its number of words.
 pub(crate) type Content = (String, String, String, u64);
 

@@ -38,6 +38,7 @@ recurrence = { layers = [-1], gate = "fixed", layout = "skip", num_states = 8 }
 batch = 3
 segment_len = 64
 target_rule = "across_segments"
+pack = "restart-anywhere"
 max_document_len = 200
 
 [optimizer]

@@ -62,12 +62,18 @@ pub(crate) struct SourceArguments {
     /// Longest line, value or group of rows, in bytes [default: 268435456]
     #[arg(long)]
     pub(crate) max_record_bytes: Option<u64>,
-    /// Part of the documents that goes to validation where the input has no splits.
-    #[arg(long, default_value_t = 0.05)]
-    pub(crate) validation: f64,
-    /// Part of the documents that goes to test where the input has no splits.
-    #[arg(long, default_value_t = 0.05)]
-    pub(crate) test: f64,
+    /// Part of the documents that goes to validation where the input has no splits [default: 0.05]
+    #[arg(long)]
+    pub(crate) validation: Option<f64>,
+    /// Part of the documents that goes to test where the input has no splits [default: 0.05]
+    #[arg(long)]
+    pub(crate) test: Option<f64>,
+    /// Licence of the texts, for the manifest [default: "the owner's"]
+    #[arg(long)]
+    pub(crate) licence: Option<String>,
+    /// Where the texts were taken from, for the manifest [default: "files"]
+    #[arg(long)]
+    pub(crate) origin: Option<String>,
     /// Threads [default: one per processor]
     #[arg(long)]
     pub(crate) threads: Option<usize>,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use brt_data::{
-    CorpusSource, Job, Manifest, PrepareConfig, Split, SplitStatistics, Tokenizer, merge, prepare_with,
-    train_tokenizer, verify,
+    CorpusSource, Job, Manifest, PrepareConfig, SourceConfig, Split, SplitStatistics, Tokenizer, merge,
+    prepare_with, train_tokenizer, verify,
 };
 
 use crate::{
@@ -68,8 +68,11 @@ fn prepare(arguments: PrepareArguments) -> Result<()> {
 
 fn train(arguments: TrainTokenizerArguments) -> Result<()> {
     let config = config(arguments.source)?;
-    line("training; this takes about a second for each megabyte of text");
-    let tokenizer = train_tokenizer(&config, arguments.vocab_size, arguments.max_bytes)?;
+    line("training; when all is read, this takes about a second for each megabyte of text");
+    let mut bar = BytesBar::new("reading");
+    let mut show = |read, total| bar.show(read, total, "");
+    let tokenizer = train_tokenizer(&config, arguments.vocab_size, arguments.max_bytes, &mut show)?;
+    bar.finish();
     brt_report::write_atomic(&arguments.out, tokenizer.file_contents())?;
     result(format!(
         "{}: {} tokens, sha256 {}",
@@ -80,32 +83,57 @@ fn train(arguments: TrainTokenizerArguments) -> Result<()> {
     Ok(())
 }
 
-/// Returns what the arguments say of the source, and sets the number of threads.
+/// Sets the number of threads and returns what the arguments say of the source.
 fn config(arguments: SourceArguments) -> Result<PrepareConfig> {
-    let SourceArguments { corpus, validation, test, threads, .. } = arguments;
-    if let Some(threads) = threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        pool.with_context(|| format!("--threads {threads}"))?;
-    }
-    let columns = [arguments.text_column, arguments.name_column, arguments.group_by, arguments.path_column];
-    let options = (arguments.invalid_utf8, arguments.on_error, arguments.max_record_bytes);
-    let is_pg19 = matches!(corpus, CorpusSource::Pg19(_));
-    let source = match corpus {
-        CorpusSource::Files(mut files) | CorpusSource::Pg19(mut files) => {
-            let [text_column, name_column, group_by, path_column] = columns;
-            (files.text_column, files.name_column) = (text_column, name_column);
-            (files.group_by, files.path_column) = (group_by, path_column);
-            files.invalid_utf8 = options.0.unwrap_or(files.invalid_utf8);
-            files.on_error = options.1.unwrap_or(files.on_error);
-            files.max_record_bytes = options.2.unwrap_or(files.max_record_bytes);
-            if is_pg19 { CorpusSource::Pg19(files) } else { CorpusSource::Files(files) }
+    set_threads(arguments.threads)?;
+    let (validation, test) = (arguments.validation, arguments.test);
+    let (licence, origin) = (arguments.licence.clone(), arguments.origin.clone());
+    let source = match arguments.corpus.clone() {
+        CorpusSource::Files(files) => CorpusSource::Files(with_options(files, arguments)),
+        CorpusSource::Pg19(files) => CorpusSource::Pg19(with_options(files, arguments)),
+        named if !has_options(&arguments) => named,
+        named => {
+            bail!(
+                "--corpus {named}: expected no options of columns, errors, splits or licence, got some; they are for \
+                 files, leave them out"
+            )
         }
-        named if columns.iter().all(Option::is_none) && options == (None, None, None) => named,
-        named => bail!(
-            "--corpus {named}: expected no options of columns and errors, got some; they are for files, leave them out"
-        ),
     };
-    Ok(PrepareConfig { validation, test, ..PrepareConfig::new(source) })
+    let defaults = PrepareConfig::new(source);
+    let (validation, test) = (validation.unwrap_or(defaults.validation), test.unwrap_or(defaults.test));
+    Ok(PrepareConfig { validation, test, licence, origin, ..defaults })
+}
+
+fn set_threads(threads: Option<usize>) -> Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    pool.with_context(|| format!("--threads {threads}"))
+}
+
+/// Returns whether there are options that are for files alone.
+fn has_options(arguments: &SourceArguments) -> bool {
+    let SourceArguments { text_column, name_column, group_by, path_column, licence, origin, .. } = arguments;
+    let texts = [text_column, name_column, group_by, path_column, licence, origin];
+    texts.into_iter().any(Option::is_some)
+        || arguments.invalid_utf8.is_some()
+        || arguments.on_error.is_some()
+        || arguments.max_record_bytes.is_some()
+        || arguments.validation.is_some()
+        || arguments.test.is_some()
+}
+
+/// Returns how files are read.
+fn with_options(files: SourceConfig, arguments: SourceArguments) -> SourceConfig {
+    SourceConfig {
+        text_column: arguments.text_column,
+        name_column: arguments.name_column,
+        group_by: arguments.group_by,
+        path_column: arguments.path_column,
+        invalid_utf8: arguments.invalid_utf8.unwrap_or(files.invalid_utf8),
+        on_error: arguments.on_error.unwrap_or(files.on_error),
+        max_record_bytes: arguments.max_record_bytes.unwrap_or(files.max_record_bytes),
+        ..files
+    }
 }
 
 fn print(manifest: &Manifest) {

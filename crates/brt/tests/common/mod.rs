@@ -37,6 +37,7 @@ recurrence = { layers = [-1], gate = "lstm", layout = "dual", num_states = 4 }
 batch = 2
 segment_len = 32
 target_rule = "across_segments"
+pack = "restart-anywhere"
 
 [optimizer]
 kind = "adafactor"

@@ -37,6 +37,13 @@ fn tokenize(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("tokenize");
     group.throughput(Throughput::Bytes(pieces.iter().map(|piece| piece.len() as u64).sum()));
     group.sample_size(10);
+    let crate_alone = tokenizers::Tokenizer::from_bytes(bpe.file_contents()).unwrap();
+    group.bench_function("bpe-16k, crate tokenizers alone", |bencher| {
+        bencher.iter(|| {
+            let encode = |piece: &String| crate_alone.encode(piece.as_str(), false).unwrap();
+            pieces.par_iter().map(|piece| black_box(encode(piece)).len()).sum::<usize>()
+        });
+    });
     for (name, tokenizer) in [("t5-bytes", Tokenizer::t5_bytes()), ("bpe-16k", bpe)] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

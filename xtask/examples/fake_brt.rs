@@ -114,6 +114,7 @@ fn line(name: &str, seed: u64, step: u64) -> MetricsLine {
         gradient_norm: 0.6,
         step_secs: 0.5,
         validation_bits_per_byte: step.is_multiple_of(50).then_some(loss / 3.02),
+        ..MetricsLine::default()
     }
 }
 

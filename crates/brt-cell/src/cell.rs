@@ -2,9 +2,9 @@
 
 use brt_ops::{
     CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Scope, Temperature, Windows, attention,
-    dims, expect_shape, init::Init,
+    dims, expect_shape, init::Init, probe,
 };
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::{CellLayout, Gate, update::Update};
 
@@ -101,8 +101,10 @@ impl RecurrentCell {
     pub fn step(&self, state: &Tensor, states: &Projected, keys: &Tensor, values: &Tensor) -> Tensor {
         let cross_queries = states.cross_queries.as_ref().expect("a cell has cross queries");
         // No bias, no mask: states see every state, and all of the previous and the current block.
-        let from_states = attention(&states.queries, &states.keys, &states.values, None, None); // [B, H, S, D]
-        let from_tokens = attention(cross_queries, keys, values, None, None); // [B, H, S, D]
+        let read_states = || attention(&states.queries, &states.keys, &states.values, None, None);
+        let read_tokens = || attention(cross_queries, keys, values, None, None);
+        let from_states = probe::scope(|| "states_to_states".into(), read_states); // [B, H, S, D]
+        let from_tokens = probe::scope(|| "states_to_tokens".into(), read_tokens); // [B, H, S, D]
         let read = Tensor::cat(&[from_states, from_tokens], 1).transpose(1, 2).flatten(2, 3); // [B, S, 2HD]
         self.update.forward(state, &read)
     }
@@ -118,11 +120,21 @@ impl RecurrentCell {
         let mut state = state.shallow_clone();
         for t in 0..num_blocks {
             let projected = self.project(&state);
-            state = self.step(&state, &projected, &windows.keys.get(t), &windows.values.get(t));
+            let next = self.step(&state, &projected, &windows.keys.get(t), &windows.values.get(t));
+            probe::record(|| {
+                vec![("state_norm", mean_norm(&next)), ("update_norm", mean_norm(&(&next - &state)))]
+            });
+            state = next;
             keys.push(projected.keys);
             values.push(projected.values);
             states.push(state.shallow_clone());
         }
         Scan { keys: Tensor::stack(&keys, 0), values: Tensor::stack(&values, 0), states }
     }
+}
+
+/// Returns the mean over all state vectors of their length.
+fn mean_norm(states: &Tensor) -> f64 {
+    let squares = states.square().sum_dim_intlist(-1, false, Kind::Float);
+    squares.sqrt().mean(Kind::Float).double_value(&[])
 }

@@ -1,6 +1,10 @@
 //! Gates of the recurrent cell: how the next state mixes the old one with its update.
 
-use brt_ops::{Linear, Scope, expect_shape, init::Init};
+use brt_ops::{
+    Linear, Scope, expect_shape,
+    init::Init,
+    probe::{self, distribution},
+};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -42,7 +46,8 @@ impl FixedGate {
     pub fn forward(&self, state: &Tensor, update: &Tensor) -> Tensor {
         expect_shape("update", update, &state.size());
         let g = self.gate_bias.sigmoid(); // [E]
-        update.lerp_tensor(state, &g) // update + g ⊙ (state − update)
+        record_openness(&g);
+        update.to_kind(state.kind()).lerp_tensor(state, &g) // update + g ⊙ (state − update)
     }
 }
 
@@ -67,8 +72,11 @@ impl LstmGate {
     #[track_caller]
     pub fn forward(&self, state: &Tensor, update: &Tensor, hidden: &Tensor) -> Tensor {
         expect_shape("update", update, &state.size());
-        let f = (self.forget.forward(hidden) + 1.).sigmoid(); // [B, S, E]
-        let i = (self.input.forward(hidden) - 1.).sigmoid(); // [B, S, E]
+        // In mixed precision the products are bfloat16; gates are as exact as the states.
+        let f = (self.forget.forward(hidden).to_kind(state.kind()) + 1.).sigmoid(); // [B, S, E]
+        let i = (self.input.forward(hidden).to_kind(state.kind()) - 1.).sigmoid(); // [B, S, E]
+        probe::scope(|| "input".into(), || probe::record(|| distribution(&i)));
+        record_openness(&f);
         f * state + i * update
     }
 }
@@ -93,9 +101,15 @@ impl FullGate {
     #[track_caller]
     pub fn forward(&self, state: &Tensor, update: &Tensor, hidden: &Tensor) -> Tensor {
         expect_shape("update", update, &state.size());
-        let g = (self.gate.forward(hidden) + 1.).sigmoid(); // [B, S, E]
-        update.lerp_tensor(state, &g)
+        let g = (self.gate.forward(hidden).to_kind(state.kind()) + 1.).sigmoid(); // [B, S, E]
+        record_openness(&g);
+        update.to_kind(state.kind()).lerp_tensor(state, &g)
     }
+}
+
+/// Reports how far a gate is open to the update, given the weight of the old state.
+fn record_openness(keep: &Tensor) {
+    probe::scope(|| "openness".into(), || probe::record(|| distribution(&(1. - keep))));
 }
 
 fn gate_linear(p: &Scope, in_dim: i64, model_dim: i64) -> Linear {

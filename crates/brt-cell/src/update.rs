@@ -1,6 +1,6 @@
 //! From what the states read to the next state, by layout of the cell.
 
-use brt_ops::{Linear, Mlp, RmsNorm, Scope};
+use brt_ops::{Linear, Mlp, RmsNorm, Scope, probe};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -59,9 +59,10 @@ impl Update {
     pub fn forward(&self, state: &Tensor, read: &Tensor) -> Tensor {
         match &self.0 {
             Layers::Dual { out, out_gate, ffn_norm, ffn, ffn_gate } => {
-                let s1 = out_gate.forward(state, &out.forward(read), read); // [B, S, E]
+                let attention_gate = || out_gate.forward(state, &out.forward(read), read);
+                let s1 = probe::scope(|| "attention_gate".into(), attention_gate); // [B, S, E]
                 let (hidden, z) = ffn.forward(&ffn_norm.forward(&s1)); // [B, S, M], [B, S, E]
-                ffn_gate.forward(&s1, &z, &hidden)
+                probe::scope(|| "ffn_gate".into(), || ffn_gate.forward(&s1, &z, &hidden))
             }
             Layers::Single { ffn, ffn_gate } => {
                 let (hidden, z) = ffn.forward(read); // [B, S, M], [B, S, E]

@@ -98,6 +98,34 @@ impl SegmentBatch {
         }
     }
 
+    /// Returns the batches of `num_parts` equal groups of rows, in their order.
+    ///
+    /// # Panics
+    /// Where `num_parts` does not divide the rows.
+    pub fn split(&self, num_parts: usize) -> Vec<Self> {
+        assert!(
+            num_parts > 0 && self.batch.is_multiple_of(num_parts),
+            "expected {num_parts} equal parts of the rows"
+        );
+        let (batch, n) = (self.batch / num_parts, self.segment_len);
+        let part = |idx: usize| {
+            let (rows, at) = (idx * batch..(idx + 1) * batch, idx * batch * n..(idx + 1) * batch * n);
+            let loss_mask = self.loss_mask[at.clone()].to_vec();
+            Self {
+                batch,
+                segment_len: n,
+                tokens: self.tokens[at.clone()].to_vec(),
+                targets: self.targets[at].to_vec(),
+                num_scored: loss_mask.iter().map(|&mask| mask as u64).sum(),
+                loss_mask,
+                start_of_sequence: self.start_of_sequence[rows.clone()].to_vec(),
+                document_idx: self.document_idx[rows.clone()].to_vec(),
+                start_token: self.start_token[rows].to_vec(),
+            }
+        };
+        (0..num_parts).map(part).collect()
+    }
+
     /// Leaves unscored what predicts token 0 or is predicted from it: the paper's rule.
     pub(crate) fn leave_out_zeros(&mut self) {
         for at in 0..self.tokens.len() {
@@ -173,6 +201,23 @@ mod tests {
         assert_eq!(batch.start_of_sequence, [position == 0]);
         assert_eq!((batch.document_idx[0], batch.start_token[0]), (Some(7), 10 + position));
         (batch.tokens, batch.targets, batch.loss_mask, batch.num_scored)
+    }
+
+    #[test]
+    fn parts_of_a_batch_are_its_rows() {
+        let batch = SegmentBatch::of_segments(
+            &[&[1, 2, 3], &[4], &[5, 6], &[7, 8, 9]],
+            &[true, false, true, true],
+            3,
+        );
+        let [first, second] = &batch.split(2)[..] else { panic!("expected 2 parts") };
+        assert_eq!(
+            (first.tokens.as_slice(), second.tokens.as_slice()),
+            (&batch.tokens[..6], &batch.tokens[6..])
+        );
+        assert_eq!((first.num_scored, second.num_scored), (2, 3));
+        assert_eq!((first.document_idx[1], second.start_of_sequence[0]), (Some(1), true));
+        assert_eq!(batch.split(1), [batch]);
     }
 
     #[test]

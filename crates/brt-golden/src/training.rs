@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, bail};
 use brt_lm::LanguageModel;
 use brt_trainer::{
-    Adafactor, AdafactorConfig, AdamWConfig, After, Optimizer, OptimizerConfig, Schedule, ScheduleConfig,
-    Spike,
+    Adafactor, AdafactorConfig, AdamWConfig, After, Decay, Optimizer, OptimizerConfig, Schedule,
+    ScheduleConfig, Spike,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -114,12 +114,14 @@ fn optimizer_config(golden: &Golden) -> Result<OptimizerConfig> {
             decay_exponent: required("decay_rate")?,
             clip_threshold: required("clipping_threshold")?,
             weight_decay: number("weight_decay_rate").unwrap_or(0.),
+            decay: Decay::All,
         }),
         Some("adamw") => OptimizerConfig::AdamW(AdamWConfig {
             beta1: required("beta1")?,
             beta2: required("beta2")?,
             epsilon: required("eps")?,
             weight_decay: required("weight_decay")?,
+            decay: Decay::All,
         }),
         other => bail!("config.optimizer: expected adafactor or adamw, got {other:?}"),
     })

@@ -1,9 +1,10 @@
 //! A layer: tokens upwards, and, where it is recurrent, states sideways.
 
 use brt_cell::RecurrentCell;
-use brt_ops::{Mode, Projected, Scope, WindowTables, Windows, attention};
-use brt_txl::{MemoryAttention, TransformerLayer};
-use tch::Tensor;
+use brt_native::{Pass, Segments};
+use brt_ops::{Mode, Projected, Scope, WindowTables, Windows, attention, init::replayed, probe};
+use brt_txl::{KvCache, MemoryAttention, TransformerLayer};
+use tch::{Kind, Tensor};
 
 use crate::{LayerState, ModelConfig};
 
@@ -48,7 +49,8 @@ impl Layer {
         let windows = self.tokens.windows(&projected, &state.cache);
         let mut next = LayerState::of_cache(self.tokens.next_cache(&projected));
 
-        let mut attended = vec![self.tokens.self_attention(&projected, &windows, tables, mode)]; // [n, B, H, W, D]
+        let read_tokens = || self.tokens.self_attention(&projected, &windows, tables, mode);
+        let mut attended = vec![probe::scope(|| "tokens_to_tokens".into(), read_tokens)]; // [n, B, H, W, D]
         if let (Some(memory), Some(store)) = (&self.memory, &state.memory) {
             let ordering_queries = self.tokens.projection().ordering_queries(&projected.queries);
             let queries = [&projected.queries, &ordering_queries];
@@ -58,14 +60,55 @@ impl Layer {
             next.memory = Some(store);
         }
         if let Some(cell) = &self.cell {
-            let scan = cell.scan(recurrent(state), &windows); // Horizontal: the only loop over blocks.
+            let scan_blocks = || cell.scan(recurrent(state), &windows); // Horizontal: the only loop over blocks.
+            let scan = probe::scope(|| "cell".into(), scan_blocks);
             let states = Windows { keys: scan.keys, values: scan.values };
             attended.push(attend_to_states(&projected, &states));
             next.recurrent = scan.states.into_iter().last();
         } else if let Some(states) = feedback {
             attended.push(attend_to_states(&projected, states));
         }
+        probe::record(|| state_share(&attended));
         (self.tokens.finish(xs, &attended, mode), next)
+    }
+
+    /// As [`Self::forward`], but nothing inside the layer is kept: the backward pass computes it again, with the same
+    /// masks of dropout. A layer with a memory is computed once.
+    pub(crate) fn recompute<'env>(
+        &'env self,
+        xs: &Tensor,
+        state: &LayerState,
+        feedback: Option<&Windows>,
+        (tables, mode): (&'env WindowTables, Mode),
+        segments: &Segments<'env>,
+    ) -> (Tensor, LayerState) {
+        if self.memory.is_some() {
+            return self.forward(xs, state, feedback, tables, mode);
+        }
+        let has_feedback = feedback.is_some();
+        let feedback = feedback.into_iter().flat_map(|states| [&states.keys, &states.values]);
+        let carried = [&state.cache.keys, &state.cache.values].into_iter().chain(&state.recurrent);
+        let inputs: Vec<&Tensor> = [xs].into_iter().chain(carried).chain(feedback).collect();
+        let num_outputs = 3 + usize::from(self.cell.is_some());
+        let random = brt_native::generator_state(xs);
+        let segment = move |inputs: &[Tensor], pass: Pass| {
+            let mut inputs = inputs.iter().map(Tensor::shallow_clone);
+            let mut next = || inputs.next().expect("an input for each place");
+            let (xs, cache) = (next(), KvCache { keys: next(), values: next() });
+            let recurrent = self.cell.as_ref().map(|_| next());
+            let state = LayerState { recurrent, ..LayerState::of_cache(cache) };
+            let feedback = has_feedback.then(|| Windows { keys: next(), values: next() });
+            let forward = || self.forward(&xs, &state, feedback.as_ref(), tables, mode);
+            let (ys, after) = match pass {
+                Pass::First => forward(),
+                Pass::Again => replayed(&xs, &random, forward),
+            };
+            [ys, after.cache.keys, after.cache.values].into_iter().chain(after.recurrent).collect()
+        };
+        let mut outputs = segments.recompute(&inputs, num_outputs, segment).into_iter();
+        let mut next = || outputs.next().expect("an output for each place");
+        let (ys, cache) = (next(), KvCache { keys: next(), values: next() });
+        (ys, LayerState { recurrent: self.cell.as_ref().map(|_| next()), ..LayerState::of_cache(cache) })
     }
 
     /// Returns `state` as it is where documents start in the given rows: caches zero, recurrent states initial, memories
@@ -104,6 +147,15 @@ impl Layer {
     }
 }
 
+/// Returns the share of the states in what tokens read: the length of what came from states, of that of both. Nothing where
+/// tokens read tokens alone.
+fn state_share(attended: &[Tensor]) -> Vec<(&'static str, f64)> {
+    let [from_tokens, from_states] = attended else { return vec![] };
+    let length = |x: &Tensor| x.square().sum(Kind::Double).sqrt().double_value(&[]);
+    let (tokens, states) = (length(from_tokens), length(from_states));
+    vec![("state_share", states / (tokens + states).max(1e-30))]
+}
+
 /// Returns the initial state for `batch` rows, `[B, S, E]`.
 pub(crate) fn initial_rows(cell: &RecurrentCell, batch: i64) -> Tensor {
     cell.initial_state().unsqueeze(0).repeat([batch, 1, 1])
@@ -115,7 +167,8 @@ pub(crate) fn initial_rows(cell: &RecurrentCell, batch: i64) -> Tensor {
 /// Result: `[.., H, len, D]`; keys and values of `states`: `[.., H, S, D]`.
 pub(crate) fn attend_to_states(tokens: &Projected, states: &Windows) -> Tensor {
     let queries = tokens.cross_queries.as_ref().expect("tokens that attend to states have cross queries");
-    attention(queries, &states.keys, &states.values, None, None)
+    let read = || attention(queries, &states.keys, &states.values, None, None);
+    probe::scope(|| "tokens_to_states".into(), read)
 }
 
 /// Returns the recurrent state of a recurrent layer.

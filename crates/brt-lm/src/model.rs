@@ -1,8 +1,9 @@
 //! The language model: embedding, stack of layers, tied logits.
 
+use brt_native::Segments;
 use brt_ops::{
     Carry, Mode, Params, PositionConfig, Projected, RmsNorm, WindowTables, Windows, dims, dropout,
-    init::Init, position::absolute_encoding,
+    init::Init, position::absolute_encoding, probe,
 };
 use brt_txl::{KnnMemory, KvCache};
 use tch::{Device, Tensor};
@@ -11,6 +12,14 @@ use crate::{
     ConfigError, Layer, LayerState, LogitDivisor, ModelConfig, ModelState,
     layer::{initial_rows, recurrent},
 };
+
+/// How a segment is run.
+#[derive(Clone, Copy)]
+struct Pass<'a, 'env> {
+    mode: Mode,
+    /// Where layers that are computed again keep themselves; `None` where all is kept.
+    segments: Option<&'a Segments<'env>>,
+}
 
 /// Language model of any of the paper's kinds, as its configuration says.
 #[derive(Debug)]
@@ -63,11 +72,37 @@ impl LanguageModel {
     /// `tokens` (int64): `[B, N]`, W divides N; logits: `[B, N, V]`.
     #[track_caller]
     pub fn forward(&self, tokens: &Tensor, state: &ModelState, mode: Mode) -> (Tensor, ModelState) {
+        self.run(tokens, state, Pass { mode, segments: None })
+    }
+
+    /// As [`Self::forward`] of a training step that has little memory: each layer keeps its input alone, and is computed
+    /// again in the backward pass.
+    ///
+    /// # Shapes
+    /// As [`Self::forward`].
+    #[track_caller]
+    pub fn forward_recomputed<'env>(
+        &'env self,
+        tokens: &Tensor,
+        state: &ModelState,
+        segments: &Segments<'env>,
+    ) -> (Tensor, ModelState) {
+        self.run(tokens, state, Pass { mode: Mode::Train, segments: Some(segments) })
+    }
+
+    #[track_caller]
+    fn run<'env>(
+        &'env self,
+        tokens: &Tensor,
+        state: &ModelState,
+        pass: Pass<'_, 'env>,
+    ) -> (Tensor, ModelState) {
+        let mode = pass.mode;
         let xs = self.embed_segment(tokens); // [n, B, W, E]
         let cleared = self.clear_state(state);
         let (xs, state) = match self.config.stack_window_len() {
-            None => self.stack(&xs, &cleared, mode),
-            Some(len) => self.stack_by_windows(&xs.split(len / self.config.window_len, 0), cleared, mode),
+            None => self.stack(&xs, &cleared, pass),
+            Some(len) => self.stack_by_windows(&xs.split(len / self.config.window_len, 0), cleared, pass),
         };
         let xs = dropout::tiled_dropout(&self.final_norm.forward(&xs), self.config.dropout, mode);
         let xs = xs.transpose(0, 1).flatten(1, 2); // [B, N, E]
@@ -75,12 +110,24 @@ impl LanguageModel {
     }
 
     /// Runs all layers over a segment, or a window of one: `[n, B, W, E]` in and out.
-    fn stack(&self, xs: &Tensor, state: &ModelState, mode: Mode) -> (Tensor, ModelState) {
+    fn stack<'env>(
+        &'env self,
+        xs: &Tensor,
+        state: &ModelState,
+        pass: Pass<'_, 'env>,
+    ) -> (Tensor, ModelState) {
         let feedback = self.feedback(state);
         let mut xs = xs.shallow_clone();
         let mut layers = vec![];
-        for (layer, state) in self.layers.iter().zip(&state.layers) {
-            let (ys, next) = layer.forward(&xs, state, feedback.as_ref(), &self.tables, mode);
+        for (idx, (layer, state)) in self.layers.iter().zip(&state.layers).enumerate() {
+            let (feedback, tables) = (feedback.as_ref(), &self.tables);
+            let (ys, next) = probe::scope(
+                || format!("layers.{idx}"),
+                || match pass.segments {
+                    None => layer.forward(&xs, state, feedback, tables, pass.mode),
+                    Some(segments) => layer.recompute(&xs, state, feedback, (tables, pass.mode), segments),
+                },
+            );
             xs = ys;
             layers.push(next);
         }
@@ -88,10 +135,15 @@ impl LanguageModel {
     }
 
     /// Runs the stack window by window. Gradients cross windows as they cross blocks.
-    fn stack_by_windows(&self, windows: &[Tensor], state: ModelState, mode: Mode) -> (Tensor, ModelState) {
+    fn stack_by_windows<'env>(
+        &'env self,
+        windows: &[Tensor],
+        state: ModelState,
+        pass: Pass<'_, 'env>,
+    ) -> (Tensor, ModelState) {
         let (mut state, mut outputs) = (state, vec![]);
         for xs in windows {
-            let (ys, next) = self.stack(xs, &state, mode);
+            let (ys, next) = self.stack(xs, &state, pass);
             outputs.push(ys);
             state = if self.config.carry == Carry::Detached { next.detach_caches() } else { next };
         }

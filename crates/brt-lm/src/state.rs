@@ -54,6 +54,52 @@ impl ModelState {
         Self { layers: self.layers.iter().map(|layer| layer.map(&f)).collect() }
     }
 
+    /// Returns the states of `num_parts` equal groups of rows, in their order; rows are the first axis of every tensor.
+    ///
+    /// # Panics
+    /// Where `num_parts` does not divide the rows.
+    pub fn split(&self, num_parts: usize) -> Vec<Self> {
+        let part = |idx: usize| {
+            self.map(|x| {
+                let rows = x.size()[0];
+                let num_parts = num_parts as i64;
+                assert!(rows % num_parts == 0, "state: expected rows in {num_parts} equal parts, got {rows}");
+                x.narrow(0, idx as i64 * (rows / num_parts), rows / num_parts)
+            })
+        };
+        (0..num_parts).map(part).collect()
+    }
+
+    /// Returns the state of all rows of several, in their order: the opposite of [`Self::split`].
+    pub fn join(parts: &[Self]) -> Self {
+        let layer = |idx: usize| {
+            let layers: Vec<&LayerState> = parts.iter().map(|part| &part.layers[idx]).collect();
+            let join = |get: &dyn Fn(&LayerState) -> Option<&Tensor>| {
+                let tensors: Option<Vec<&Tensor>> = layers.iter().map(|layer| get(layer)).collect();
+                tensors.map(|tensors| Tensor::cat(&tensors, 0))
+            };
+            let memory = |get: &dyn Fn(&KnnMemory) -> &Tensor| {
+                let tensors: Option<Vec<&Tensor>> =
+                    layers.iter().map(|l| l.memory.as_ref().map(get)).collect();
+                tensors.map(|tensors| Tensor::cat(&tensors, 0))
+            };
+            let [keys, values] = [join(&|l| Some(&l.cache.keys)), join(&|l| Some(&l.cache.values))];
+            let stored = (memory(&|m| &m.keys), memory(&|m| &m.values), memory(&|m| &m.num_written));
+            LayerState {
+                cache: KvCache { keys: keys.expect("every layer"), values: values.expect("has a cache") },
+                recurrent: join(&|l| l.recurrent.as_ref()),
+                memory: match stored {
+                    (Some(keys), Some(values), Some(num_written)) => {
+                        Some(KnnMemory { keys, values, num_written })
+                    }
+                    _ => None,
+                },
+            }
+        };
+        let num_layers = parts.first().map_or(0, |part| part.layers.len());
+        Self { layers: (0..num_layers).map(layer).collect() }
+    }
+
     /// Returns all tensors with names, for a file: `layers.3.recurrent`.
     pub fn named(&self) -> Vec<(String, Tensor)> {
         let mut named = vec![];

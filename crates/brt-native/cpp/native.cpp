@@ -7,28 +7,17 @@
 #include <torch/version.h>
 #include <string>
 #include <vector>
+#include "guarded.h"
 
 typedef at::Tensor* tensor;
 
-static thread_local std::string last_error;
-
-template <typename F> static int guarded(F body) {
-  try {
-    body();
-    return 0;
-  } catch (const c10::Error& e) {
-    last_error = e.what_without_backtrace();
-  } catch (const std::exception& e) {
-    last_error = e.what();
-  }
-  return 1;
-}
+thread_local std::string brt_error;
 
 at::Tensor brt_rms_norm_autograd(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 extern "C" {
 
-const char* brt_last_error() { return last_error.c_str(); }
+const char* brt_last_error() { return brt_error.c_str(); }
 
 int brt_rms_norm(tensor x, tensor weight, double eps, tensor* out) {
   return guarded([&] { *out = new at::Tensor(brt_rms_norm_autograd(*x, *weight, eps)); });

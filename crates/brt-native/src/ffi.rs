@@ -1,8 +1,12 @@
 //! The C functions of `cpp/`.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 
 use torch_sys::C_tensor;
+
+/// Calls a closure with inputs, into outputs; the last number but two says whether it is the backward pass.
+pub(crate) type SegmentCall =
+    extern "C" fn(*mut c_void, *mut *mut C_tensor, usize, c_int, *mut *mut C_tensor, usize) -> c_int;
 
 unsafe extern "C" {
     pub(crate) fn brt_last_error() -> *const c_char;
@@ -16,4 +20,29 @@ unsafe extern "C" {
     pub(crate) fn brt_torch_version() -> *const c_char;
     pub(crate) fn brt_cpu_capability() -> *const c_char;
     pub(crate) fn brt_show_config() -> *const c_char;
+    pub(crate) fn brt_adamw(
+        parameters: *mut *mut C_tensor,
+        gradients: *mut *mut C_tensor,
+        first: *mut *mut C_tensor,
+        second: *mut *mut C_tensor,
+        n: usize,
+        step_idx: i64,
+        learning_rate: f64,
+        beta1: f64,
+        beta2: f64,
+        epsilon: f64,
+        weight_decay: f64,
+    ) -> c_int;
+    pub(crate) fn brt_recompute(
+        call: SegmentCall,
+        drop: extern "C" fn(*mut c_void),
+        closure: *mut c_void,
+        inputs: *mut *mut C_tensor,
+        num_inputs: usize,
+        outputs: *mut *mut C_tensor,
+        num_outputs: usize,
+    ) -> c_int;
+    pub(crate) fn brt_set_autocast(like: *mut C_tensor, on: c_int, before: *mut c_int) -> c_int;
+    pub(crate) fn brt_generator_state(like: *mut C_tensor, out: *mut *mut C_tensor) -> c_int;
+    pub(crate) fn brt_set_generator_state(like: *mut C_tensor, state: *mut C_tensor) -> c_int;
 }

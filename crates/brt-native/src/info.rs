@@ -1,6 +1,10 @@
 //! What libtorch and the operating system say about themselves and this process.
 
-use std::ffi::{CStr, c_char};
+use std::{
+    ffi::{CStr, CString, c_char},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
 
 use crate::ffi;
 
@@ -32,6 +36,17 @@ pub fn cpu_secs() -> f64 {
 /// Returns the largest resident memory of this process so far, in bytes.
 pub fn peak_resident_bytes() -> u64 {
     usage().ru_maxrss.unsigned_abs() * 1024
+}
+
+/// Returns the number of bytes that this process may still write to the file system of a folder; `None` where the system
+/// does not say.
+pub fn available_bytes(folder: &Path) -> Option<u64> {
+    let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
+    // SAFETY: the path is zero-terminated; statvfs fills the whole struct where it returns 0.
+    unsafe {
+        let mut info: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &mut info) == 0).then(|| info.f_bavail * info.f_frsize)
+    }
 }
 
 fn usage() -> libc::rusage {

@@ -1,9 +1,12 @@
 //! What tch lacks of libtorch, as a small safe API.
 //!
-//! The only crate of the workspace with C++, and but for two options of the allocator in `brt` the only one with `unsafe`. It holds what the other crates use today and grows
-//! with them:
+//! The only crate of the workspace with C++, and but for two options of the allocator in `brt` and the memory maps of
+//! `brt-data` the only one with `unsafe`. It holds what the other crates use today and grows with them:
 //!
 //! * [`rms_norm`]: one autograd node instead of a chain of tensor operations,
+//! * [`adamw`]: one operation over all parameters,
+//! * [`in_bfloat16`]: matrix products in bfloat16,
+//! * [`segments`]: keeps the inputs of a segment, and computes it again in the backward pass,
 //! * [`drop_gradients`]: forgets gradients without writing zeros,
 //! * [`load_cuda`], [`loaded_library`]: one binary for CPU and CUDA,
 //! * [`build_info`], [`torch_version`], [`cpu_capability`]: what `brt doctor` prints.
@@ -12,6 +15,7 @@
 mod cuda;
 mod ffi;
 mod info;
+mod training;
 
 use std::ffi::CStr;
 
@@ -19,7 +23,10 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 pub use cuda::{load_cuda, loaded_library};
-pub use info::{build_info, cpu_capability, cpu_secs, peak_resident_bytes, torch_version};
+pub use info::{available_bytes, build_info, cpu_capability, cpu_secs, peak_resident_bytes, torch_version};
+pub use training::{
+    AdamWStep, Pass, Segments, adamw, generator_state, in_bfloat16, segments, set_generator_state,
+};
 
 /// Returns `x / sqrt(mean(x²) + eps) * weight`, the mean taken over the last axis.
 ///
@@ -75,6 +82,9 @@ mod tests {
     use super::*;
     use tch::{Device, Kind};
 
+    /// Tests that draw random numbers take turns: libtorch has one generator.
+    static DRAWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
     fn composed(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
         x * (x.square().mean_dim(-1, true, Kind::Double) + eps).rsqrt() * weight
     }
@@ -82,6 +92,7 @@ mod tests {
     /// The fused node equals tensor operations in float64, value and gradients, at odd shapes.
     #[test]
     fn rms_norm_equals_its_formula() {
+        let _turn = DRAWING.lock();
         for shape in [vec![1, 1], vec![3, 7], vec![2, 5, 63], vec![700, 129]] {
             tch::manual_seed(1);
             let options = (Kind::Float, Device::Cpu);
@@ -102,6 +113,76 @@ mod tests {
                 assert!(error <= 2e-6 * size.max(1.), "{shape:?}: error {error} of {size}");
             }
         }
+    }
+
+    /// A segment that is computed again has the same outputs and gradients, those of parameters that it reads too; what is
+    /// inside it is computed once in each pass.
+    #[test]
+    fn a_segment_computed_again_has_the_same_gradients() {
+        let _turn = DRAWING.lock();
+        let options = (Kind::Float, Device::Cpu);
+        let draw = |seed, shape: &[i64]| {
+            tch::manual_seed(seed);
+            Tensor::randn(shape, options).set_requires_grad(true)
+        };
+        let (x, y, w) = (draw(1, &[3, 5]), draw(2, &[3, 5]), draw(3, &[5, 5]));
+        let loss = |outputs: &[Tensor]| (&outputs[0] * 2. + outputs[1].square()).sum(Kind::Float);
+        let segment = |inputs: &[Tensor], w: &Tensor| {
+            let a = inputs[0].matmul(w).tanh();
+            vec![&a * &inputs[1], a.relu()]
+        };
+        let gradients = || [&x, &y, &w].map(|t| t.grad().copy());
+        let direct = segment(&[x.shallow_clone(), y.shallow_clone()], &w);
+        loss(&direct).backward();
+        let expected = gradients();
+        drop_gradients([&x, &y, &w]);
+
+        let passes = std::cell::RefCell::new(vec![]);
+        let left_over = segments(|segments| {
+            let again = segments.recompute(&[&x, &y], 2, |inputs, pass| {
+                passes.borrow_mut().push(pass);
+                segment(inputs, &w)
+            });
+            assert_eq!(again, direct);
+            loss(&again).backward();
+            assert_eq!(gradients(), expected);
+            assert_eq!(*passes.borrow(), [Pass::First, Pass::Again]);
+            segments.recompute(&[&x, &y], 2, |inputs, _| segment(inputs, &w))
+        });
+        // What is left of a graph when its scope has ended is an error, not a use of what is gone.
+        let error = loss(&left_over).f_backward().unwrap_err().to_string();
+        assert!(error.contains("is computed again"), "{error}");
+    }
+
+    #[test]
+    #[should_panic(expected = "a segment that is computed again: expected its outputs, got a panic")]
+    fn a_panic_in_a_segment_is_one_in_the_caller() {
+        let x = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        segments(|segments| segments.recompute(&[&x], 1, |_, _| panic!("inside")));
+    }
+
+    #[test]
+    fn random_numbers_go_on_from_a_saved_state() {
+        let _turn = DRAWING.lock();
+        let x = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+        let state = generator_state(&x);
+        let first = Tensor::rand([4], (Kind::Float, Device::Cpu));
+        set_generator_state(&x, &state);
+        assert_eq!(Tensor::rand([4], (Kind::Float, Device::Cpu)), first);
+    }
+
+    /// Matrix products are bfloat16 inside, their gradients reach float32 weights, and it ends with a panic, too.
+    #[test]
+    fn matrix_products_are_bfloat16_inside() {
+        let w = Tensor::ones([2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let y = in_bfloat16(&w, || w.matmul(&w) + &w);
+        assert_eq!(y.kind(), Kind::Float); // bfloat16 and float32 join as float32.
+        y.sum(Kind::Float).backward();
+        assert_eq!(w.grad().kind(), Kind::Float);
+        let panicked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| in_bfloat16(&w, || panic!("inside"))));
+        assert!(panicked.is_err());
+        assert_eq!(w.matmul(&w).kind(), Kind::Float);
     }
 
     #[test]

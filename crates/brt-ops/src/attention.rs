@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::{dims, expect_shape};
+use crate::{dims, expect_shape, probe};
 
 /// Logit of a masked key.
 pub(crate) const MASKED: f64 = -1e6;
@@ -87,12 +87,20 @@ pub fn attention(
         Some(bias) => logits + bias,
         None => logits,
     };
-    let kind = logits.kind();
+    // In mixed precision the products are bfloat16, the softmax is not.
+    let kind = if logits.kind() == Kind::BFloat16 { Kind::Float } else { logits.kind() };
     let mut weights = logits.softmax(-1, kind);
+    probe::record(|| vec![("entropy", entropy(&weights))]);
     if let Some(multiplier) = multiplier {
         weights = weights * multiplier;
     }
     weights.matmul(values)
+}
+
+/// Returns the mean entropy of rows of weights, in nats.
+fn entropy(weights: &Tensor) -> f64 {
+    let terms = weights * weights.clamp_min(1e-30).log();
+    -terms.sum_dim_intlist(-1, false, Kind::Float).mean(Kind::Float).double_value(&[])
 }
 
 /// Terms that act on the logits of [`reference_attention`], each optional.

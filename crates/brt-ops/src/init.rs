@@ -68,14 +68,24 @@ fn truncated_normal(shape: &[i64]) -> Tensor {
     normal.clamp(-2., 2.).to_kind(Kind::Float)
 }
 
+/// Held by the thread that draws.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
 /// Runs `draw` with libtorch's generator at the start of one named stream of a run's random numbers.
 ///
 /// libtorch has one generator for the whole process: threads that draw by this function take turns, so what they get
 /// depends on seed and name alone.
 pub fn seeded<T>(seed: u64, name: &str, draw: impl FnOnce() -> T) -> T {
-    static GENERATOR: Mutex<()> = Mutex::new(());
     let _turn = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(name_seed(seed, name));
+    draw()
+}
+
+/// Runs `draw` again with the random numbers that it drew before from `state`
+/// ([`brt_native::generator_state`]), in turn with other threads.
+pub fn replayed<T>(like: &Tensor, state: &Tensor, draw: impl FnOnce() -> T) -> T {
+    let _turn = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    brt_native::set_generator_state(like, state);
     draw()
 }
 

@@ -16,6 +16,7 @@ pub mod loss;
 pub mod norm;
 pub mod params;
 pub mod position;
+pub mod probe;
 pub mod projection;
 pub mod shape;
 

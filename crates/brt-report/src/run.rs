@@ -1,11 +1,13 @@
 //! What one training run leaves: lines while it runs, a result when it ends.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{BuildFacts, Evaluation, MachineFacts, ModelFacts};
 
 /// One line of `metrics.jsonl`: means over the steps since the line before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MetricsLine {
     /// Number of finished optimiser steps.
     pub step: u64,
@@ -13,15 +15,30 @@ pub struct MetricsLine {
     pub num_tokens: u64,
     /// Mean training loss since the last line, in bits per token.
     pub train_bits_per_token: f64,
+    /// The same in bits per byte, by the mean number of bytes of a token of the training documents.
+    #[serde(default)]
+    pub train_bits_per_byte: f64,
     /// Learning rate of the last step.
     pub learning_rate: f64,
-    /// Global norm of the last step's gradient (of the mean loss).
+    /// Global norm of the last step's gradient (of the mean loss), before it was clipped; 0 if that step was skipped.
     pub gradient_norm: f64,
     /// Median wall time of a step since the last line, in seconds.
     pub step_secs: f64,
+    /// Number of tokens trained on per second of wall time since the last line.
+    #[serde(default)]
+    pub tokens_per_sec: f64,
+    /// Number of updates of the whole run that were left out because something was not finite.
+    #[serde(default)]
+    pub num_skipped: u64,
+    /// When the line was written, in seconds since 1970.
+    #[serde(default)]
+    pub unix_secs: f64,
     /// Bits per byte on the validation documents, where they were evaluated at this step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_bits_per_byte: Option<f64>,
+    /// What the recurrent layers do, where it was looked at: gates, states, attention, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub statistics: BTreeMap<String, f64>,
 }
 
 /// How a training went.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use brt_data::{Document, Pack, TargetRule, TokenSet};
 use brt_lm::{CellLayout, Gate, ModelConfig, RecurrenceConfig};
 use brt_trainer::{
-    AdafactorConfig, DataConfig, EvaluationConfig, OptimizerConfig, RunConfig, Schedule, ScheduleConfig,
-    TrainConfig, Trainer,
+    AdafactorConfig, DataConfig, EvaluationConfig, Memory, NonFinite, OptimizerConfig, Precision, RunConfig,
+    Schedule, ScheduleConfig, TrainConfig, Trainer,
 };
 use tch::Device;
 
@@ -58,7 +58,22 @@ fn config() -> RunConfig {
             num_warmup_steps: 20,
             multiplier: 0.3,
         },
-        train: TrainConfig { num_steps: 200, log_every: 25, checkpoint_every: 200, validate_every: 0 },
+        train: TrainConfig {
+            num_steps: 200,
+            precision: Precision::F32,
+            memory: Memory::Keep,
+            non_finite: NonFinite::Stop,
+            max_gradient_norm: None,
+            accumulate: None,
+            log_every: 25,
+            checkpoint_every: 200,
+            validate_every: 0,
+            statistics_every: 0,
+            sinks: vec![],
+            keep_last: 1,
+            keep_every: None,
+            keep_best: false,
+        },
         evaluation: EvaluationConfig { batch: 1, max_document_len: None },
     }
 }

@@ -19,8 +19,6 @@ use crate::{RunConfig, TrainError, Trainer, meters::Totals};
 
 /// Layout of a checkpoint; another one is refused.
 pub(crate) const FORMAT: u32 = 2;
-/// Number of checkpoints that a run keeps.
-const NUM_KEPT: usize = 2;
 
 /// The part of a checkpoint that is not tensors: `trainer.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,26 +37,59 @@ pub(crate) struct TrainerRecord {
 /// A file of tensors, by name.
 pub(crate) type TensorFile = (&'static str, Vec<(String, Tensor)>);
 
+const MODEL_FILE: &str = "model.safetensors";
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const STATE_FILE: &str = "state.safetensors";
+
 /// The file of a model's parameters, which share storage with it.
 pub(crate) fn model_file(model: &LanguageModel) -> TensorFile {
-    ("model.safetensors", model.params().named())
+    (MODEL_FILE, model.params().named())
 }
 
 /// The files of a trainer, whose tensors share storage with it.
 pub(crate) fn files(trainer: &Trainer) -> Vec<TensorFile> {
     vec![
-        model_file(&trainer.model),
-        ("optimizer.safetensors", trainer.optimizer.named()),
-        ("state.safetensors", trainer.state.named()),
+        model_file(trainer.model()),
+        (OPTIMIZER_FILE, trainer.learner.optimizer.named()),
+        (STATE_FILE, trainer.state().named()),
     ]
 }
 
-/// Writes `checkpoints/step-N` beside the older ones, then drops the oldest and what a crash left unfinished. Returns
-/// the new folder.
+/// Which checkpoints a run keeps.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Keep {
+    /// Number of the latest ones.
+    pub(crate) last: usize,
+    /// Steps between those that are kept for ever.
+    pub(crate) every: Option<u64>,
+    /// Step of the one with the best validation loss.
+    pub(crate) best: Option<u64>,
+}
+
+impl Keep {
+    /// Returns which of these steps, sorted, are not kept.
+    fn dropped(self, steps: &[u64]) -> Vec<u64> {
+        let older = &steps[..steps.len().saturating_sub(self.last.max(1))];
+        let is_dropped = |step: &&u64| {
+            self.best != Some(**step) && !self.every.is_some_and(|every| step.is_multiple_of(every))
+        };
+        older.iter().filter(is_dropped).copied().collect()
+    }
+}
+
+/// Returns the number of bytes of tensors in the files of a checkpoint.
+pub(crate) fn num_bytes(files: &[TensorFile]) -> u64 {
+    let tensors = files.iter().flat_map(|(_, tensors)| tensors);
+    tensors.map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
+}
+
+/// Writes `checkpoints/step-N` beside the older ones, then drops those that are not kept and what a crash left
+/// unfinished. Returns the new folder.
 pub(crate) fn write(
     run: &Path,
     files: &[TensorFile],
     mut record: TrainerRecord,
+    keep: Keep,
 ) -> Result<PathBuf, TrainError> {
     let folder = run.join("checkpoints");
     let name = format!("step-{}", record.num_steps);
@@ -81,7 +112,7 @@ pub(crate) fn write(
     fs::rename(&part, &whole).map_err(TrainError::io(&whole, "rename to"))?;
     File::open(&folder).and_then(|f| f.sync_all()).map_err(TrainError::io(&folder, "sync"))?;
     tracing::info!(path = %whole.display(), "checkpoint written");
-    for old in steps(&folder)?.into_iter().rev().skip(NUM_KEPT) {
+    for old in keep.dropped(&steps(&folder)?) {
         let old = folder.join(format!("step-{old}"));
         fs::remove_dir_all(&old).map_err(TrainError::io(&old, "remove"))?;
     }
@@ -127,19 +158,28 @@ pub(crate) fn read(
     set: &Arc<TokenSet>,
 ) -> Result<TrainerRecord, TrainError> {
     let record = read_record(checkpoint)?;
-    let imported = record.cursor.is_none();
-    let files = if imported { vec![model_file(&trainer.model)] } else { files(trainer) };
+    let state = trainer.state();
+    let mut files = vec![model_file(trainer.model())];
+    if record.cursor.is_some() {
+        files.push((OPTIMIZER_FILE, trainer.learner.optimizer.named()));
+        files.push((STATE_FILE, state.named()));
+    }
     for (file, tensors) in files {
         verify(checkpoint, file, &record)?;
         load_into(&checkpoint.join(file), &tensors)?;
     }
     match record.cursor.clone() {
         Some(cursor) => {
-            trainer.optimizer.set_num_steps(record.num_steps);
+            trainer.learner.optimizer.set_num_steps(record.num_steps);
+            trainer.set_state(&state);
             trainer.seek(Arc::clone(set), cursor)?;
         }
-        // Documents start from the state that belongs to the weights.
-        None => trainer.state = trainer.model.initial_state(trainer.config().data.batch as i64).detach(),
+        None => {
+            // Imported weights: documents start from the state that belongs to them.
+            let batch = trainer.config().data.batch as i64;
+            let initial = trainer.model().initial_state(batch).detach();
+            trainer.set_state(&initial);
+        }
     }
     Ok(record)
 }
@@ -152,9 +192,9 @@ pub fn load_model(run: &Path, device: Device) -> Result<(LanguageModel, RunConfi
     let checkpoint = latest_checkpoint(run)?.ok_or_else(|| TrainError::NoCheckpoint { path: run.into() })?;
     let config = RunConfig::load(&run.join("config.toml"), &[])?;
     let record = read_record(&checkpoint)?;
-    verify(&checkpoint, "model.safetensors", &record)?;
+    verify(&checkpoint, MODEL_FILE, &record)?;
     let model = LanguageModel::new(config.model.clone(), record.seed, device)?;
-    load_into(&checkpoint.join("model.safetensors"), &model.params().named())?;
+    load_into(&checkpoint.join(MODEL_FILE), &model.params().named())?;
     Ok((model, config))
 }
 
@@ -194,4 +234,20 @@ fn digest(path: &Path) -> Result<String, TrainError> {
         .and_then(|mut file| std::io::copy(&mut file, &mut hasher))
         .map_err(TrainError::io(path, "read"))?;
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_the_best_and_every_nth_are_kept() {
+        let steps = [100, 200, 250, 300, 400, 450];
+        let dropped = |last, every, best| Keep { last, every, best }.dropped(&steps);
+        assert_eq!(dropped(2, None, None), [100, 200, 250, 300]);
+        assert_eq!(dropped(2, Some(200), None), [100, 250, 300]);
+        assert_eq!(dropped(1, Some(200), Some(250)), [100, 300]);
+        assert!(dropped(9, None, None).is_empty());
+        assert_eq!(dropped(0, None, None), [100, 200, 250, 300, 400]); // Never the one that was just written.
+    }
 }

@@ -4,7 +4,7 @@ use brt_data::{Pack, Rank, StreamConfig, TargetRule};
 use brt_lm::{ConfigError, ModelConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdafactorConfig, AdamWConfig, OptimizerConfig, ScheduleConfig};
+use crate::{AdafactorConfig, AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, Sink};
 
 /// A run. A file must give every key, by itself or through `extends`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,18 +55,82 @@ impl DataConfig {
     }
 }
 
-/// The training loop.
+/// Kind of the matrix products of training. Parameters, norms, softmax, loss and carried states are float32 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// float32.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+/// What a step keeps for its backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memory {
+    /// Everything.
+    Keep,
+    /// The input of each layer; the layers are computed again. The gradients are the same.
+    Recompute,
+}
+
+/// What happens where the loss or a gradient is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NonFinite {
+    /// The run ends with an error; its last checkpoint stays.
+    Stop,
+    /// The update is left out and counted, and the rows keep the states from before.
+    Skip,
+}
+
+/// The training loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// Number of optimiser steps.
     pub num_steps: u64,
+    /// Kind of matrix products.
+    pub precision: Precision,
+    /// What is kept for the backward pass.
+    pub memory: Memory,
+    /// What happens where the loss or a gradient is not finite.
+    pub non_finite: NonFinite,
+    /// Largest norm of the gradient over all parameters. Absent for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_gradient_norm: Option<f64>,
+    /// Number of groups of rows that go through the model one after another in a step, to save memory. The step is the
+    /// same but for rounding and the masks of dropout. Absent for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accumulate: Option<usize>,
     /// Steps between two lines of `metrics.jsonl`.
     pub log_every: u64,
     /// Steps between two checkpoints; one is also written at the end and when the run is interrupted.
     pub checkpoint_every: u64,
     /// Steps between two evaluations on the validation documents; 0 for none.
     pub validate_every: u64,
+    /// Steps between two looks at gates, states and attention; 0 for none.
+    #[serde(default)]
+    pub statistics_every: u64,
+    /// Files of metrics beside `metrics.jsonl`.
+    #[serde(default)]
+    pub sinks: Vec<Sink>,
+    /// Number of the latest checkpoints that are kept.
+    pub keep_last: usize,
+    /// Steps between two checkpoints that are kept for ever. Absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_every: Option<u64>,
+    /// Whether the checkpoint with the best validation loss is written and kept, too.
+    #[serde(default)]
+    pub keep_best: bool,
+}
+
+impl TrainConfig {
+    /// Returns the number of parts of a batch.
+    pub fn num_parts(&self) -> usize {
+        self.accumulate.unwrap_or(1)
+    }
 }
 
 /// The evaluation on held-out documents.
@@ -94,6 +158,9 @@ impl RunConfig {
             ("train", "num_steps", self.train.num_steps),
             ("train", "log_every", self.train.log_every),
             ("train", "checkpoint_every", self.train.checkpoint_every),
+            ("train", "keep_last", self.train.keep_last as u64),
+            ("train", "keep_every", self.train.keep_every.unwrap_or(1)),
+            ("train", "accumulate", self.train.num_parts() as u64),
         ];
         for (section, key, got) in positive {
             ConfigError::check(section, key, "at least 1", got, got >= 1)?;
@@ -103,6 +170,17 @@ impl RunConfig {
         {
             ConfigError::check(section, key, "at most 1000000", got, got <= 1_000_000)?;
         }
+        let (batch, parts) = (self.data.batch, self.train.num_parts());
+        let expected = format!("a divisor of the {batch} rows of data.batch");
+        ConfigError::check("train", "accumulate", &expected, parts, batch.is_multiple_of(parts))?;
+        let max = self.train.max_gradient_norm.unwrap_or(1.);
+        ConfigError::check(
+            "train",
+            "max_gradient_norm",
+            "a number above 0",
+            max,
+            max.is_finite() && max > 0.,
+        )?;
         self.validate_optimizer()?;
         self.validate_schedule()
     }
@@ -116,13 +194,21 @@ impl RunConfig {
         };
         let weight_decay = match self.optimizer {
             OptimizerConfig::Adafactor(adafactor) => {
-                let AdafactorConfig { momentum, decay_exponent, clip_threshold, weight_decay } = adafactor;
+                let AdafactorConfig { momentum, decay_exponent, clip_threshold, weight_decay, .. } =
+                    adafactor;
                 fraction("momentum", momentum.unwrap_or(0.))?;
                 positive("decay_exponent", decay_exponent)?;
                 positive("clip_threshold", clip_threshold)?;
                 weight_decay
             }
-            OptimizerConfig::AdamW(AdamWConfig { beta1, beta2, epsilon, weight_decay }) => {
+            OptimizerConfig::Muon(MuonConfig { momentum, beta1, beta2, epsilon, weight_decay, .. }) => {
+                fraction("momentum", momentum)?;
+                fraction("beta1", beta1)?;
+                fraction("beta2", beta2)?;
+                positive("epsilon", epsilon)?;
+                weight_decay
+            }
+            OptimizerConfig::AdamW(AdamWConfig { beta1, beta2, epsilon, weight_decay, .. }) => {
                 fraction("beta1", beta1)?;
                 fraction("beta2", beta2)?;
                 positive("epsilon", epsilon)?;

@@ -104,6 +104,18 @@ pub enum TrainError {
         /// Format of the file.
         got: u32,
     },
+    /// The disk is too small for what a run keeps.
+    #[error(
+        "{path}: expected {expected} bytes of free space for checkpoints, got {got}; make room or choose another folder"
+    )]
+    Space {
+        /// The run's folder.
+        path: PathBuf,
+        /// Number of bytes that are needed.
+        expected: u64,
+        /// Number of bytes that are free.
+        got: u64,
+    },
     /// Another process has the run's folder.
     #[error("{path}: expected to be alone in this folder, got another process that trains in it")]
     Locked {

@@ -44,7 +44,7 @@ impl HeldOut {
     }
 }
 
-fn stream(config: &RunConfig) -> StreamConfig {
+pub(crate) fn stream(config: &RunConfig) -> StreamConfig {
     let EvaluationConfig { batch, max_document_len } = config.evaluation;
     StreamConfig { batch, max_document_len, ..config.data.stream() }
 }

@@ -1,8 +1,7 @@
 //! The folder of a run.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::Write,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
 
@@ -29,6 +28,15 @@ pub(crate) fn enter(out: &Path, config: &RunConfig, resume: Resume) -> Result<Fi
     let lock = lock(out)?;
     write_atomic(&path, text.as_bytes())?;
     Ok(lock)
+}
+
+/// Checks that the file system of a run's folder has room for some checkpoints of this size.
+pub(crate) fn check_space(out: &Path, checkpoint_bytes: u64, num_checkpoints: u64) -> Result<(), TrainError> {
+    let expected = checkpoint_bytes.saturating_mul(num_checkpoints);
+    match brt_native::available_bytes(out) {
+        Some(got) if got < expected => Err(TrainError::Space { path: out.into(), expected, got }),
+        _ => Ok(()),
+    }
 }
 
 /// Takes the lock of a run's folder: two processes in one folder would spoil each other's files.
@@ -93,15 +101,8 @@ pub fn load_tokenizer(run: &Path) -> Result<Tokenizer, TrainError> {
     Ok(Tokenizer::from_file(&file).map_err(brt_data::DataError::from)?)
 }
 
-/// Appends a line to `metrics.jsonl`.
-pub(crate) fn append(out: &Path, line: &MetricsLine) -> Result<(), TrainError> {
-    let path = metrics(out);
-    let file = OpenOptions::new().create(true).append(true).open(&path);
-    file.and_then(|mut file| file.write_all(json(line).as_bytes())).map_err(TrainError::io(&path, "write"))
-}
-
-/// Cuts `metrics.jsonl` after a step and returns its lines; what a crash left half-written goes as well.
-pub(crate) fn rewind(out: &Path, num_steps: u64) -> Result<Vec<MetricsLine>, TrainError> {
+/// Returns the lines of `metrics.jsonl` up to a step, without what a crash left half-written.
+pub(crate) fn read_metrics(out: &Path, num_steps: u64) -> Result<Vec<MetricsLine>, TrainError> {
     let path = metrics(out);
     let text = match fs::read_to_string(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -115,16 +116,12 @@ pub(crate) fn rewind(out: &Path, num_steps: u64) -> Result<Vec<MetricsLine>, Tra
             _ => break,
         }
     }
-    write_atomic(&path, curve.iter().map(json).collect::<String>().as_bytes())?;
     Ok(curve)
 }
 
-fn metrics(out: &Path) -> PathBuf {
+/// Returns the path of a run's metrics.
+pub(crate) fn metrics(out: &Path) -> PathBuf {
     out.join("metrics.jsonl")
-}
-
-fn json(line: &MetricsLine) -> String {
-    serde_json::to_string(line).expect("a line of metrics is JSON") + "\n"
 }
 
 fn first_difference(old: &str, new: &str) -> Option<String> {

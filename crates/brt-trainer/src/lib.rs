@@ -5,8 +5,6 @@
 //! `checkpoints/step-N/` and, in the end, `result.json`. Files are whole or not there; `metrics.jsonl` grows line by line.
 #![deny(missing_docs)]
 
-mod adafactor;
-mod adamw;
 mod checkpoint;
 mod config;
 mod config_file;
@@ -14,26 +12,32 @@ mod error;
 mod evaluate;
 mod facts;
 mod folder;
+mod learner;
 mod meters;
 mod optimizer;
 mod run;
 mod schedule;
+mod sinks;
+mod statistics;
 mod timing;
 mod trainer;
 mod transfer;
 
-pub use adafactor::{Adafactor, AdafactorConfig};
-pub use adamw::{AdamW, AdamWConfig};
 pub use checkpoint::{latest_checkpoint, load_model};
-pub use config::{DataConfig, EvaluationConfig, RunConfig, TrainConfig};
+pub use config::{DataConfig, EvaluationConfig, Memory, NonFinite, Precision, RunConfig, TrainConfig};
 pub use config_file::{ConfigFileError, Override};
 pub use error::TrainError;
 pub use evaluate::{HeldOut, evaluate};
 pub use facts::{build_facts, machine_facts, model_facts};
 pub use folder::{check_tokenizer, load_tokenizer};
-pub use optimizer::{Optimizer, OptimizerConfig};
+pub use learner::{Learner, LearnerConfig, Model, StepReport};
+pub use optimizer::{
+    Adafactor, AdafactorConfig, AdamW, AdamWConfig, Decay, Muon, MuonConfig, Optimizer, OptimizerConfig,
+    ParameterGroup,
+};
 pub use run::{Progress, Resume, Run, RunOptions, RunOutcome};
 pub use schedule::{After, Schedule, ScheduleConfig, Spike};
+pub use sinks::Sink;
 pub use timing::time_in_turn;
-pub use trainer::{StepReport, Trainer};
+pub use trainer::{LanguageModelTraining, Trainer};
 pub use transfer::{export_weights, import_weights};

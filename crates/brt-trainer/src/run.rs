@@ -15,12 +15,14 @@ use tch::Device;
 
 use crate::{
     HeldOut, RunConfig, StepReport, TrainError, Trainer,
-    checkpoint::{self, TrainerRecord},
+    checkpoint::{self, Keep, TrainerRecord},
     evaluate,
     evaluate::evaluate_until,
     folder, latest_checkpoint, machine_facts,
     meters::Meters,
     model_facts,
+    sinks::Sinks,
+    statistics::statistics,
 };
 
 /// Size up to which the files of a corpus are read and checked before the first step: some seconds. For larger ones
@@ -78,6 +80,8 @@ pub enum Progress {
     Logged(MetricsLine),
     /// A checkpoint was written to this folder.
     Saved(PathBuf),
+    /// A checkpoint could not be written, and why; training goes on, and the one before stays.
+    NotSaved(String),
     /// The test documents are being scored.
     Testing(StateRule),
 }
@@ -92,6 +96,8 @@ pub struct Run {
     test: HeldOut,
     curve: Vec<MetricsLine>,
     meters: Meters,
+    sinks: Sinks,
+    bytes_per_token: f64,
     _lock: File, // Held as long as the run lives.
 }
 
@@ -114,10 +120,26 @@ impl Run {
         let trainer = Trainer::new(config, Arc::clone(&training_set), options.seed, options.device)?;
         let lock = folder::enter(&options.out, trainer.config(), options.resume)?;
         folder::keep_tokenizer(&options.out, &options.data, &manifest, trainer.config())?;
-        let (curve, meters) = (vec![], Meters::default());
-        let mut run = Self { trainer, options, training_set, validation, test, curve, meters, _lock: lock };
-        run.resume()?;
-        Ok(run)
+        let train = &trainer.config().train;
+        let checkpoint_bytes = checkpoint::num_bytes(&checkpoint::files(&trainer));
+        folder::check_space(&options.out, checkpoint_bytes, train.keep_last as u64 + 1)?;
+        let sinks = train.sinks.clone();
+        let (trainer, meters, curve) = Self::enter(trainer, &options, &training_set)?;
+        let sinks = Sinks::begin(&options.out, &sinks, &curve)?;
+        let counts = manifest.splits.get(&Split::Train).copied().unwrap_or_default();
+        let bytes_per_token = counts.num_bytes as f64 / counts.num_tokens.max(1) as f64;
+        Ok(Self {
+            trainer,
+            options,
+            training_set,
+            validation,
+            test,
+            curve,
+            meters,
+            sinks,
+            bytes_per_token,
+            _lock: lock,
+        })
     }
 
     /// Runs to the end, or until `stop` is set: then it saves and returns.
@@ -136,17 +158,28 @@ impl Run {
         if self.trainer.num_steps() > 0 {
             observe(&Progress::Resumed(self.trainer.num_steps()));
         }
-        let train = self.trainer.config().train;
+        let train = self.trainer.config().train.clone();
         while self.trainer.num_steps() < train.num_steps {
             let report = self.meters.step(&mut self.trainer)?;
             observe(&Progress::Step(report));
             let last = report.step == train.num_steps;
-            if report.step.is_multiple_of(train.log_every) || last {
-                observe(&Progress::Logged(self.log(&report)?));
+            let is_due = |every: u64| every > 0 && (report.step.is_multiple_of(every) || last);
+            let mut is_best = false;
+            if [train.log_every, train.validate_every, train.statistics_every].into_iter().any(is_due) {
+                let line = self.log(&report, is_due(train.validate_every), is_due(train.statistics_every))?;
+                if let Some(bits_per_byte) = line.validation_bits_per_byte {
+                    is_best = self.meters.validated(report.step, bits_per_byte);
+                }
+                observe(&Progress::Logged(line));
             }
             let interrupted = stop.load(Ordering::Relaxed);
-            if report.step.is_multiple_of(train.checkpoint_every) || last || interrupted {
-                observe(&Progress::Saved(self.save()?));
+            if is_due(train.checkpoint_every) || interrupted || (train.keep_best && is_best) {
+                match self.save() {
+                    Ok(path) => observe(&Progress::Saved(path)),
+                    Err(error @ TrainError::NotFinite { .. }) => return Err(error),
+                    Err(error) if last || interrupted => return Err(error),
+                    Err(error) => observe(&Progress::NotSaved(whole_text(&error))),
+                }
             }
             if interrupted {
                 return Ok(RunOutcome::Interrupted { num_steps: report.step });
@@ -159,22 +192,28 @@ impl Run {
         Ok(RunOutcome::Finished(Box::new(result)))
     }
 
-    /// Appends a line to `metrics.jsonl`, with the validation loss where it is due.
-    fn log(&mut self, report: &StepReport) -> Result<MetricsLine, TrainError> {
+    /// Adds a line to the metrics, with the validation loss and the statistics where they are due.
+    fn log(&mut self, report: &StepReport, validate: bool, observe: bool) -> Result<MetricsLine, TrainError> {
         let config = self.trainer.config();
-        let every = config.train.validate_every;
-        let due = every > 0 && (report.step.is_multiple_of(every) || report.step == config.train.num_steps);
-        let validate = || evaluate(&self.trainer.model, &self.validation, config, StateRule::Carried);
-        let validation = due.then(validate).transpose()?;
-        let line = self.meters.line(report, validation.map(|v| v.mean_bits_per_byte()));
-        folder::append(&self.options.out, &line)?;
+        let mut line = self.meters.line(report, self.bytes_per_token);
+        if validate {
+            let validation = evaluate(self.trainer.model(), &self.validation, config, StateRule::Carried)?;
+            line.validation_bits_per_byte = Some(validation.mean_bits_per_byte());
+        }
+        if observe {
+            line.statistics = statistics(self.trainer.model(), &self.validation, config)?;
+        }
         self.curve.push(line.clone());
+        self.sinks.append(&self.curve);
         Ok(line)
     }
 
     /// Writes a checkpoint and returns its folder.
     fn save(&self) -> Result<PathBuf, TrainError> {
-        self.trainer.check_finite()?;
+        self.trainer.learner.check_finite()?;
+        let train = &self.trainer.config().train;
+        let best = self.meters.best_step().filter(|_| train.keep_best);
+        let keep = Keep { last: train.keep_last, every: train.keep_every, best };
         let record = TrainerRecord {
             format: checkpoint::FORMAT,
             num_steps: self.trainer.num_steps(),
@@ -183,20 +222,24 @@ impl Run {
             totals: self.meters.totals(),
             sha256: Default::default(),
         };
-        checkpoint::write(&self.options.out, &checkpoint::files(&self.trainer), record)
+        checkpoint::write(&self.options.out, &checkpoint::files(&self.trainer), record, keep)
     }
 
     /// Goes on from the last checkpoint, where the folder holds one; later lines of the metrics are dropped.
-    fn resume(&mut self) -> Result<(), TrainError> {
-        let mut num_steps = 0;
-        if let Some(checkpoint) = latest_checkpoint(&self.options.out)? {
-            let record = checkpoint::read(&checkpoint, &mut self.trainer, &self.training_set)?;
+    fn enter(
+        mut trainer: Trainer,
+        options: &RunOptions,
+        training_set: &Arc<TokenSet>,
+    ) -> Result<(Trainer, Meters, Vec<MetricsLine>), TrainError> {
+        let (mut num_steps, mut meters) = (0, Meters::default());
+        if let Some(checkpoint) = latest_checkpoint(&options.out)? {
+            let record = checkpoint::read(&checkpoint, &mut trainer, training_set)?;
             tracing::info!(path = %checkpoint.display(), "going on from a checkpoint");
             num_steps = record.num_steps;
-            self.meters = Meters::resume(record.totals);
+            meters = Meters::resume(record.totals);
         }
-        self.curve = folder::rewind(&self.options.out, num_steps)?;
-        Ok(())
+        let curve = folder::read_metrics(&options.out, num_steps)?;
+        Ok((trainer, meters, curve))
     }
 
     /// Scores the test documents and returns the result; `None` where `stop` was set meanwhile.
@@ -208,7 +251,7 @@ impl Run {
         let (trainer, config) = (&self.trainer, self.trainer.config());
         let mut score = |rule| {
             observe(&Progress::Testing(rule));
-            evaluate_until(stop, &trainer.model, &self.test, config, rule)
+            evaluate_until(stop, trainer.model(), &self.test, config, rule)
         };
         let Some(test) = score(StateRule::Carried)? else { return Ok(None) };
         let test_state_reset = match config.model.recurrence {
@@ -223,7 +266,7 @@ impl Run {
             seed: self.options.seed,
             config_toml: config.to_toml(),
             corpus_sha256: self.training_set.manifest_sha256().into(),
-            model: model_facts(config, trainer.model.params().num_parameters()),
+            model: model_facts(config, trainer.model().params().num_parameters()),
             training: self.meters.facts(trainer),
             curve: self.curve.clone(),
             test,
@@ -232,4 +275,15 @@ impl Run {
             build: self.options.build.clone(),
         }))
     }
+}
+
+/// Returns an error with its causes in one line.
+fn whole_text(error: &TrainError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

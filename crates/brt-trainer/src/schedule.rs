@@ -47,6 +47,15 @@ pub enum Schedule {
         /// Rate at the last step.
         min_lr: f64,
     },
+    /// Warm-up, stable, decay: `max_lr`, and over the last part of the steps a straight line to `min_lr`.
+    Wsd {
+        /// Rate before the decay.
+        max_lr: f64,
+        /// Rate at the last step.
+        min_lr: f64,
+        /// Part of the steps over which the rate falls, 0 to 1.
+        decay_part: f64,
+    },
     /// The same rate always.
     Constant {
         /// The rate.
@@ -88,6 +97,7 @@ impl Schedule {
             Self::Rsqrt { max_lr } => max_lr.map(|max_lr| ("max_lr", max_lr)).into_iter().collect(),
             Self::RsqrtToFloor { max_lr, min_lr }
             | Self::Linear { max_lr, min_lr, .. }
+            | Self::Wsd { max_lr, min_lr, .. }
             | Self::Exponential { max_lr, min_lr } => vec![("max_lr", max_lr), ("min_lr", min_lr)],
             Self::Cosine { max_lr, min_lr, spike, .. } => {
                 let spike = spike.map(|spike| ("spike.lr", spike.lr));
@@ -113,6 +123,10 @@ impl Schedule {
             Self::Linear { min_lr, after: After::Decay, .. } if x >= num_steps => decayed(min_lr),
             Self::Linear { max_lr, min_lr, .. } => (min_lr + (max_lr - min_lr) * rest).max(min_lr),
             Self::Exponential { max_lr, min_lr } => max_lr * (min_lr / max_lr).powf(x / num_steps),
+            Self::Wsd { max_lr, min_lr, decay_part } => {
+                let left = (rest / decay_part).clamp(0., 1.); // Of the decay.
+                min_lr + (max_lr - min_lr) * left
+            }
             Self::Constant { lr } => lr,
         }
     }

@@ -1,42 +1,77 @@
-//! One training step after another: the state carried from segment to segment, the gradient stopped between them.
+//! A language model in training: documents in, state carried from segment to segment, gradient stopped between them.
 
 use std::sync::Arc;
 
 use brt_data::{Prefetch, SegmentBatch, StreamCursor, TokenSet, TrainStream};
 use brt_lm::{LanguageModel, Mode, ModelState};
-use brt_ops::{init::seeded, loss};
+use brt_native::Segments;
+use brt_ops::loss;
 use tch::{Device, Kind, Tensor};
 
-use crate::{Optimizer, RunConfig, TrainError};
+use crate::{Learner, LearnerConfig, Memory, Model, Precision, RunConfig, StepReport, TrainError};
 
 /// Number of batches that are read while the model is busy.
 const NUM_BATCHES_AHEAD: usize = 2;
 
-/// What one step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepReport {
-    /// Number of finished steps, this one included.
-    pub step: u64,
-    /// Sum of the losses of the scored tokens, in nats.
-    pub loss_nats: f64,
-    /// Number of scored tokens.
-    pub num_scored: u64,
-    /// Learning rate of the update.
-    pub learning_rate: f64,
-    /// Norm of the gradient of the mean loss over all parameters.
-    pub gradient_norm: f64,
+/// A language model and how it is computed in training.
+#[derive(Debug)]
+pub struct LanguageModelTraining {
+    /// The model.
+    pub model: LanguageModel,
+    /// Kind of its matrix products.
+    pub precision: Precision,
+    /// What it keeps for the backward pass.
+    pub memory: Memory,
 }
 
-/// A model in training: parameters, optimiser, place in the data, and the state that the rows carry.
+impl Model for LanguageModelTraining {
+    type Batch = SegmentBatch;
+    type State = ModelState;
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.model.params().named()
+    }
+
+    fn num_scored(batch: &SegmentBatch) -> u64 {
+        batch.num_scored
+    }
+
+    fn loss<'env>(
+        &'env self,
+        batch: &SegmentBatch,
+        before: &ModelState,
+        segments: &Segments<'env>,
+    ) -> (Tensor, ModelState) {
+        let tensors = BatchTensors::new(batch, self.model.params().device());
+        let before = self.model.reset_rows(before, &tensors.start_of_sequence);
+        let forward = || match self.memory {
+            Memory::Keep => self.model.forward(&tensors.tokens, &before, Mode::Train),
+            Memory::Recompute => self.model.forward_recomputed(&tensors.tokens, &before, segments),
+        };
+        let (logits, after) = match self.precision {
+            Precision::F32 => forward(),
+            Precision::Bf16 => brt_native::in_bfloat16(&tensors.mask, forward),
+        };
+        (loss::cross_entropy(&logits, &tensors.targets, &tensors.mask).sum(Kind::Float), after)
+    }
+
+    /// In float32, whatever the products were in: sums over many segments must not lose what is small.
+    fn detach(state: &ModelState) -> ModelState {
+        state.map(|x| if x.is_floating_point() { x.detach().to_kind(Kind::Float) } else { x.detach() })
+    }
+
+    fn state_tensors(state: &ModelState) -> Vec<(String, Tensor)> {
+        state.named()
+    }
+}
+
+/// A language model in training on a corpus: parameters, optimiser, place in the data, and the state that the rows carry.
 #[derive(Debug)]
 pub struct Trainer {
-    pub(crate) model: LanguageModel,
-    pub(crate) optimizer: Optimizer,
+    pub(crate) learner: Learner<LanguageModelTraining>,
     batches: Prefetch,
-    pub(crate) state: ModelState,
     config: RunConfig,
     seed: u64,
-    device: Device,
 }
 
 impl Trainer {
@@ -48,59 +83,32 @@ impl Trainer {
         config.validate()?;
         check_vocabulary(set.vocab_size(), &config)?;
         let model = LanguageModel::new(config.model.clone(), seed, device)?;
-        let optimizer = Optimizer::new(config.optimizer, model.params().named());
         let batches = Prefetch::new(TrainStream::new(set, config.data.stream(), seed)?, NUM_BATCHES_AHEAD);
         let state = model.initial_state(config.data.batch as i64).detach();
-        Ok(Self { model, optimizer, batches, state, config, seed, device })
+        let states = state.split(config.train.num_parts());
+        let model =
+            LanguageModelTraining { model, precision: config.train.precision, memory: config.train.memory };
+        let learner = Learner::new(model, states, learner_config(&config), seed);
+        Ok(Self { learner, batches, config, seed })
     }
 
     /// Trains on the next segment of every row.
     ///
     /// # Errors
-    /// [`TrainError::NotFinite`], and [`TrainError::Data`] where the corpus is damaged; the parameters are then as before
-    /// the step.
+    /// As [`Learner::step`], and [`TrainError::Data`] where the corpus is damaged.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
-        let step = self.num_steps();
         let batch = self.batches.next_batch()?;
-        let tensors = BatchTensors::new(&batch, self.device);
-
-        let before = self.model.reset_rows(&self.state, &tensors.start_of_sequence);
-        // Dropout depends on the seed and the step alone: a resumed run draws what the uninterrupted one would.
-        let (logits, after) = seeded(self.seed, &format!("step {step}"), || {
-            self.model.forward(&tensors.tokens, &before, Mode::Train)
-        });
-        let loss_nats = loss::cross_entropy(&logits, &tensors.targets, &tensors.mask).sum(Kind::Float);
-        let mean = &loss_nats / batch.num_scored.max(1) as f64;
-        brt_native::drop_gradients(self.model.params().named().iter().map(|(_, p)| p));
-        mean.backward();
-
-        let loss_nats = loss_nats.double_value(&[]);
-        let gradient_norm = self.gradient_norm();
-        for (what, got) in [("loss", loss_nats), ("gradient norm", gradient_norm)] {
-            if !got.is_finite() {
-                return Err(TrainError::NotFinite { step, what: what.into(), got });
-            }
-        }
-        let learning_rate = self.config.schedule.learning_rate(step, self.config.train.num_steps);
-        self.optimizer.step(learning_rate);
-        self.state = after.detach(); // Truncated backpropagation through time: segments end here.
-        Ok(StepReport {
-            step: step + 1,
-            loss_nats,
-            num_scored: batch.num_scored,
-            learning_rate,
-            gradient_norm,
-        })
+        self.learner.step(&batch.split(self.config.train.num_parts()))
     }
 
     /// Returns the number of finished steps.
     pub fn num_steps(&self) -> u64 {
-        self.optimizer.num_steps()
+        self.learner.num_steps()
     }
 
     /// Returns the model.
     pub fn model(&self) -> &LanguageModel {
-        &self.model
+        &self.learner.model.model
     }
 
     /// Returns the configuration.
@@ -108,15 +116,14 @@ impl Trainer {
         &self.config
     }
 
-    /// Checks that the last update left every parameter finite: what must not be saved must be found before.
-    pub(crate) fn check_finite(&self) -> Result<(), TrainError> {
-        for (name, parameter) in self.model.params().named() {
-            let got = tch::no_grad(|| parameter.sum(Kind::Double).double_value(&[]));
-            if !got.is_finite() {
-                return Err(TrainError::NotFinite { step: self.num_steps(), what: name, got });
-            }
-        }
-        Ok(())
+    /// Returns what the rows carry to the next step.
+    pub fn state(&self) -> ModelState {
+        ModelState::join(self.learner.states())
+    }
+
+    /// Sets what the rows carry to the next step.
+    pub(crate) fn set_state(&mut self, state: &ModelState) {
+        self.learner.states = state.split(self.config.train.num_parts());
     }
 
     /// Returns where the rows are in the data.
@@ -130,12 +137,15 @@ impl Trainer {
         self.batches = Prefetch::new(stream, NUM_BATCHES_AHEAD);
         Ok(())
     }
+}
 
-    fn gradient_norm(&self) -> f64 {
-        let gradients =
-            self.model.params().named().into_iter().map(|(_, p)| p.grad()).filter(Tensor::defined);
-        let squares: Vec<Tensor> = gradients.map(|g| g.square().sum(Kind::Float)).collect();
-        tch::no_grad(|| Tensor::stack(&squares, 0).sum(Kind::Float).sqrt().double_value(&[]))
+fn learner_config(config: &RunConfig) -> LearnerConfig {
+    LearnerConfig {
+        optimizer: config.optimizer,
+        schedule: config.schedule,
+        num_steps: config.train.num_steps,
+        max_gradient_norm: config.train.max_gradient_norm,
+        non_finite: config.train.non_finite,
     }
 }
 

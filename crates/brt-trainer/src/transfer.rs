@@ -9,7 +9,7 @@ use tch::Device;
 
 use crate::{
     Resume, RunConfig, TrainError,
-    checkpoint::{FORMAT, TrainerRecord, load_model, model_file, write},
+    checkpoint::{FORMAT, Keep, TrainerRecord, load_model, model_file, write},
     folder,
     meters::Totals,
     trainer::check_vocabulary,
@@ -42,7 +42,7 @@ pub fn import_weights(
         totals: Totals::default(),
         sha256: Default::default(),
     };
-    write(out, &[model_file(&model)], record)?;
+    write(out, &[model_file(&model)], record, Keep::default())?;
     Ok(())
 }
 

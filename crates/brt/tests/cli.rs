@@ -5,7 +5,7 @@ mod common;
 use std::{
     fs,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -21,41 +21,61 @@ fn wait_for_lines(run: &Path, num_lines: usize) {
     }
 }
 
-/// Killed again and again, wherever it is, a run ends with the losses of one that was left alone.
+/// Killed twenty times, wherever it is, also while it writes one of the checkpoints of every step, a run ends with the
+/// losses and the tensors of one that was left alone.
 #[test]
 fn a_killed_run_goes_on_exactly() {
     let place = Place::new();
-    assert!(place.train("whole").status().unwrap().success());
-    let mut num_kills = 0;
-    for attempt in 0..40u64 {
-        let mut child = place.start("killed");
-        // Between the start of the process and the end of the run, a little later each time.
-        sleep(Duration::from_millis(150 + 37 * attempt));
+    let train = |out: &str| {
+        let mut command = place.train(out);
+        command.args(["--train.num_steps", "300", "--train.log_every", "1", "--train.checkpoint_every", "1"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    assert!(train("whole").status().unwrap().success());
+    let mut random = 1u64;
+    for kill in 0..20 {
+        let mut child = train("killed").spawn().unwrap();
+        // The lines of a run that goes on begin with those of the steps that it has.
+        wait_for_lines(&place.path("killed"), 10 * (kill + 1));
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        sleep(Duration::from_micros(random >> 50)); // Up to 16 ms: about a step and its checkpoint.
         child.kill().unwrap(); // SIGKILL
-        num_kills += u32::from(!child.wait().unwrap().success());
-        if place.path("killed/result.json").exists() {
-            break;
-        }
+        assert!(!child.wait().unwrap().success(), "it had ended before kill {kill}");
     }
-    assert!(place.train("killed").status().unwrap().success());
-    assert!(num_kills >= 2, "killed {num_kills} times");
+    assert!(train("killed").status().unwrap().success());
     assert_eq!(place.losses("killed"), place.losses("whole"));
+    for file in ["model", "optimizer", "state"] {
+        let read = |run: &str| {
+            fs::read(place.path(&format!("{run}/checkpoints/step-300/{file}.safetensors"))).unwrap()
+        };
+        assert!(read("killed") == read("whole"), "{file}");
+    }
 }
 
-/// The first Ctrl-C saves and says so; the same command goes on.
+/// The first signal saves and says so; the same command goes on. The exit code tells the signal.
 #[test]
-fn an_interrupted_run_saves_and_exits_with_130() {
+fn an_interrupted_run_saves_and_exits_with_the_code_of_its_signal() {
     let place = Place::new();
-    let child = place.start("run");
-    wait_for_lines(&place.path("run"), 1);
-    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let interrupt = |signal: &str, code: i32| {
+        let mut train = place.train("run");
+        train.args(["--train.num_steps", "400"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let num_lines =
+            fs::read_to_string(place.path("run/metrics.jsonl")).unwrap_or_default().lines().count();
+        let child = train.spawn().unwrap();
+        wait_for_lines(&place.path("run"), num_lines + 1);
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        output
+    };
+    interrupt("-TERM", 143);
+    let output = interrupt("-INT", 130);
     let message = stderr(&output);
     assert!(message.contains("interrupted and saved at step "), "{message}");
     assert!(message.contains("the same command with --resume goes on"), "{message}");
-    let output = place.train("run").output().unwrap();
+    let output = place.train("run").args(["--train.num_steps", "400"]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("going on from step "), "{}", stderr(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("bits/byte on the test documents"));

@@ -135,6 +135,7 @@ fn metrics(i: u64, seed: u64, recurrent: bool) -> MetricsLine {
         gradient_norm: 0.7,
         step_secs: 0.5,
         validation_bits_per_byte: i.is_multiple_of(6).then_some(loss / 2.9),
+        ..MetricsLine::default()
     }
 }
 

@@ -55,9 +55,13 @@ multiplier = 0.3
 
 [train]
 num_steps = 9
+precision = "f32"
+memory = "keep"
+non_finite = "stop"
 log_every = 2
 checkpoint_every = 4
 validate_every = 4
+keep_last = 2
 
 [evaluation]
 batch = 2

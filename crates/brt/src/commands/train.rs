@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use brt_report::StateRule;
+use brt_report::{MetricsLine, StateRule};
 use brt_trainer::{Override, Progress, Resume, Run, RunConfig, RunOptions, RunOutcome, build_facts};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -29,10 +29,10 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
         resume: if arguments.resume { Resume::IfThere } else { Resume::Never },
         build: build_facts(env!("BRT_COMMIT")),
     };
-    let stop = interrupt::stop_flag()?;
+    let stop = interrupt::listen()?;
     let run = Run::new(config, options)?;
     let mut display = Display::new(num_steps);
-    match run.run(&stop, |progress| display.show(progress))? {
+    match run.run(&stop.flag, |progress| display.show(progress))? {
         RunOutcome::Finished(result) => {
             output::result(format!(
                 "{:.4} bits/byte on the test documents",
@@ -45,9 +45,27 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
                 "interrupted and saved at step {num_steps} in {}; the same command with --resume goes on",
                 arguments.out.display()
             ));
-            Ok(ExitCode::from(interrupt::INTERRUPTED))
+            Ok(ExitCode::from(stop.exit_code()))
         }
     }
+}
+
+/// Returns what people want to know of a line of the metrics.
+fn message(line: &MetricsLine) -> String {
+    let MetricsLine {
+        train_bits_per_byte, tokens_per_sec, learning_rate, gradient_norm, num_skipped, ..
+    } = line;
+    let mut message = format!(
+        "{train_bits_per_byte:.3} bits/byte, {} tokens/s, rate {learning_rate:.2e}, gradient {gradient_norm:.2}",
+        output::count(*tokens_per_sec as u64)
+    );
+    if let Some(validation) = line.validation_bits_per_byte {
+        message.push_str(&format!(", validation {validation:.3} bits/byte"));
+    }
+    if *num_skipped > 0 {
+        message.push_str(&format!(", {num_skipped} steps skipped"));
+    }
+    message
 }
 
 /// A progress bar on a terminal, else a line now and then.
@@ -63,7 +81,7 @@ impl Display {
 
     fn new(num_steps: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let template = "{bar:32} {pos}/{len} steps  {msg}  {elapsed} of about {duration}";
+            let template = "{bar:24} {pos}/{len} steps  {msg}  {elapsed}, {eta} left";
             let style = ProgressStyle::with_template(template).expect("a valid template");
             ProgressBar::new(num_steps).with_style(style)
         });
@@ -85,21 +103,22 @@ impl Display {
                 }
             }
             Progress::Logged(line) => {
-                let validation =
-                    line.validation_bits_per_byte.map(|v| format!(", validation {v:.3} bits/byte"));
-                let message = format!(
-                    "{:.3} bits/token{}",
-                    line.train_bits_per_token,
-                    validation.clone().unwrap_or_default()
-                );
+                let message = message(line);
                 match &self.bar {
                     Some(bar) => bar.set_message(message),
-                    None if validation.is_some() || self.last_line.elapsed() >= Self::LINE_EVERY => {
+                    None if line.validation_bits_per_byte.is_some()
+                        || self.last_line.elapsed() >= Self::LINE_EVERY =>
+                    {
                         output::line(format!("step {}/{}: {message}", line.step, self.num_steps));
                         self.last_line = Instant::now();
                     }
                     None => (),
                 }
+            }
+            Progress::NotSaved(error) => {
+                self.note(format!(
+                    "warning: no checkpoint was written: {error}; training goes on, the one before stays"
+                ));
             }
             Progress::Saved(_) => (),
             Progress::Testing(rule) => {

@@ -1,9 +1,19 @@
 //! The optimisers under one name.
 
+mod adafactor;
+mod adamw;
+mod group;
+mod muon;
+
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::{Adafactor, AdafactorConfig, AdamW, AdamWConfig};
+pub use self::{
+    adafactor::{Adafactor, AdafactorConfig},
+    adamw::{AdamW, AdamWConfig},
+    group::{Decay, ParameterGroup},
+    muon::{Muon, MuonConfig},
+};
 
 /// Kind of optimiser, with its options.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -14,6 +24,8 @@ pub enum OptimizerConfig {
     /// The alternative that the paper's code offers.
     #[serde(rename = "adamw")]
     AdamW(AdamWConfig),
+    /// Orthogonal updates of matrices, AdamW for the rest: the modern choice.
+    Muon(MuonConfig),
 }
 
 /// An optimiser of any kind.
@@ -23,14 +35,17 @@ pub enum Optimizer {
     Adafactor(Adafactor),
     /// AdamW.
     AdamW(AdamW),
+    /// Muon.
+    Muon(Muon),
 }
 
-/// Calls the same method of either kind.
-macro_rules! either {
+/// Calls the same method of any kind.
+macro_rules! any {
     ($self:ident, $optimizer:ident => $call:expr) => {
         match $self {
             Self::Adafactor($optimizer) => $call,
             Self::AdamW($optimizer) => $call,
+            Self::Muon($optimizer) => $call,
         }
     };
 }
@@ -41,26 +56,33 @@ impl Optimizer {
         match config {
             OptimizerConfig::Adafactor(config) => Self::Adafactor(Adafactor::new(config, parameters)),
             OptimizerConfig::AdamW(config) => Self::AdamW(AdamW::new(config, parameters)),
+            OptimizerConfig::Muon(config) => Self::Muon(Muon::new(config, parameters)),
         }
     }
 
     /// Updates every parameter from its gradient. A parameter without gradient is taken as having gradient zero.
     pub fn step(&mut self, learning_rate: f64) {
-        either!(self, optimizer => optimizer.step(learning_rate));
+        any!(self, optimizer => optimizer.step(learning_rate));
     }
 
     /// Returns the moments with names, for a checkpoint.
     pub fn named(&self) -> Vec<(String, Tensor)> {
-        either!(self, optimizer => optimizer.named())
+        any!(self, optimizer => optimizer.named())
     }
 
     /// Returns the number of updates so far.
     pub fn num_steps(&self) -> u64 {
-        either!(self, optimizer => optimizer.num_steps())
+        any!(self, optimizer => optimizer.num_steps())
     }
 
     /// Sets the number of updates so far, on resuming.
     pub fn set_num_steps(&mut self, num_steps: u64) {
-        either!(self, optimizer => optimizer.set_num_steps(num_steps));
+        any!(self, optimizer => optimizer.set_num_steps(num_steps));
     }
+}
+
+/// Returns the gradient of a parameter, zeros where it has none.
+fn gradient(parameter: &Tensor) -> Tensor {
+    let gradient = parameter.grad();
+    if gradient.defined() { gradient } else { parameter.zeros_like() }
 }

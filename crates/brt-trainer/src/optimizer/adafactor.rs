@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::{Decay, gradient};
+
 /// Added to squared gradients.
 const EPSILON: f64 = 1e-30;
 /// Smallest size of a parameter for the scale of its update.
@@ -25,12 +27,20 @@ pub struct AdafactorConfig {
     pub clip_threshold: f64,
     /// Part of the parameter that every step takes off it, whatever the learning rate.
     pub weight_decay: f64,
+    /// What it is taken off.
+    #[serde(default, skip_serializing_if = "Decay::is_default")]
+    pub decay: Decay,
 }
 
 impl AdafactorConfig {
     /// The paper's: momentum 0.9, exponent 0.8, threshold 1, no decay.
-    pub const PAPER: Self =
-        Self { momentum: Some(0.9), decay_exponent: 0.8, clip_threshold: 1., weight_decay: 0. };
+    pub const PAPER: Self = Self {
+        momentum: Some(0.9),
+        decay_exponent: 0.8,
+        clip_threshold: 1.,
+        weight_decay: 0.,
+        decay: Decay::Matrices,
+    };
 }
 
 /// Second moment of one parameter's gradient.
@@ -46,6 +56,8 @@ enum SecondMoment {
 struct Moments {
     second: SecondMoment,
     momentum: Option<Tensor>,
+    /// Part of the parameter that every step takes off it.
+    weight_decay: f64,
 }
 
 /// Adafactor over named parameters.
@@ -63,7 +75,7 @@ pub struct Adafactor {
 impl Adafactor {
     /// Returns an optimiser of `parameters`, which share storage with the model, with all moments zero.
     pub fn new(config: AdafactorConfig, parameters: Vec<(String, Tensor)>) -> Self {
-        let moments = parameters.iter().map(|(_, p)| Moments::zeros(p, &config)).collect();
+        let moments = parameters.iter().map(|(name, p)| Moments::zeros(name, p, &config)).collect();
         Self { config, parameters, moments, num_steps: 0 }
     }
 
@@ -72,9 +84,7 @@ impl Adafactor {
         let decay = 1. - ((self.num_steps + 1) as f64).powf(-self.config.decay_exponent);
         tch::no_grad(|| {
             for ((_, parameter), moments) in self.parameters.iter().zip(&mut self.moments) {
-                let gradient = parameter.grad();
-                let gradient = if gradient.defined() { gradient } else { parameter.zeros_like() };
-                moments.update(parameter, &gradient, learning_rate, decay, &self.config);
+                moments.update(parameter, learning_rate, decay, &self.config);
             }
         });
         self.num_steps += 1;
@@ -114,7 +124,7 @@ impl Adafactor {
 }
 
 impl Moments {
-    fn zeros(parameter: &Tensor, config: &AdafactorConfig) -> Self {
+    fn zeros(name: &str, parameter: &Tensor, config: &AdafactorConfig) -> Self {
         let size = parameter.size();
         let options = (Kind::Float, parameter.device());
         let second = match size[..] {
@@ -129,18 +139,12 @@ impl Moments {
             }
             _ => SecondMoment::Full(Tensor::zeros(&size, options)),
         };
-        Self { second, momentum: config.momentum.map(|_| Tensor::zeros(&size, options)) }
+        let weight_decay = if config.decay.applies_to(name, parameter) { config.weight_decay } else { 0. };
+        Self { second, momentum: config.momentum.map(|_| Tensor::zeros(&size, options)), weight_decay }
     }
 
-    fn update(
-        &mut self,
-        parameter: &Tensor,
-        g: &Tensor,
-        learning_rate: f64,
-        decay: f64,
-        config: &AdafactorConfig,
-    ) {
-        let y = self.second.normalise(g, decay);
+    fn update(&mut self, parameter: &Tensor, learning_rate: f64, decay: f64, config: &AdafactorConfig) {
+        let y = self.second.normalise(&gradient(parameter), decay);
         let clip = (rms(&y) / config.clip_threshold).clamp_min(1.);
         let scale = rms(parameter).clamp_min(MIN_PARAMETER_RMS) * learning_rate / clip;
         let mut update = y * scale;
@@ -148,8 +152,8 @@ impl Moments {
             let _ = momentum.lerp_(&update, 1. - beta); // m ← β m + (1 − β) u
             update = momentum.shallow_clone();
         }
-        if config.weight_decay > 0. {
-            update = update + parameter * config.weight_decay;
+        if self.weight_decay > 0. {
+            update = update + parameter * self.weight_decay;
         }
         let _ = parameter.shallow_clone().subtract_(&update);
     }

@@ -1,0 +1,208 @@
+//! The training step, of any model: gradient, guard, clipping, update; state carried from step to step.
+
+use brt_native::Segments;
+use brt_ops::init::seeded;
+use tch::{Kind, Tensor};
+
+use crate::{NonFinite, Optimizer, OptimizerConfig, ScheduleConfig, TrainError};
+
+/// What can be trained: named parameters, and a loss of a batch that may carry a state to the next one.
+pub trait Model {
+    /// What one step reads.
+    type Batch;
+    /// What is carried from one batch to the next: `()` for a model without memory.
+    type State;
+
+    /// Returns the parameters by name; they share storage with the model.
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// Returns the number of predictions that a batch scores, by which its loss is divided.
+    fn num_scored(batch: &Self::Batch) -> u64;
+
+    /// Returns the sum of the losses of a batch in nats, a scalar with a graph, and the state after it. Parts of the model
+    /// may be computed again in the backward pass, to save memory: they are given to `segments`.
+    fn loss<'env>(
+        &'env self,
+        batch: &Self::Batch,
+        before: &Self::State,
+        segments: &Segments<'env>,
+    ) -> (Tensor, Self::State);
+
+    /// Returns a state without its graph.
+    fn detach(state: &Self::State) -> Self::State;
+
+    /// Returns the tensors of a state with names, for the search of what is not finite.
+    fn state_tensors(state: &Self::State) -> Vec<(String, Tensor)>;
+}
+
+/// How a [`Learner`] trains.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearnerConfig {
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate.
+    pub schedule: ScheduleConfig,
+    /// Number of steps that are scheduled.
+    pub num_steps: u64,
+    /// Largest norm of the gradient over all parameters; larger ones are scaled down to it.
+    pub max_gradient_norm: Option<f64>,
+    /// What happens where the loss or a gradient is not finite.
+    pub non_finite: NonFinite,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Number of finished steps, this one included.
+    pub step: u64,
+    /// Sum of the losses of the scored tokens, in nats; not finite in a step that was skipped.
+    pub loss_nats: f64,
+    /// Number of scored tokens.
+    pub num_scored: u64,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// Norm of the gradient of the mean loss over all parameters, before it was clipped.
+    pub gradient_norm: f64,
+    /// Whether the update was left out, because the loss or a gradient was not finite.
+    pub is_skipped: bool,
+}
+
+/// A model in training: parameters, optimiser, and the states that are carried.
+#[derive(Debug)]
+pub struct Learner<M: Model> {
+    /// The model.
+    pub model: M,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) states: Vec<M::State>,
+    config: LearnerConfig,
+    seed: u64,
+    parameters: Vec<(String, Tensor)>,
+}
+
+impl<M: Model> Learner<M> {
+    /// Returns a learner at step 0. `states` are those before the first step, one for each part of its batches;
+    /// `seed` decides random numbers within steps.
+    pub fn new(model: M, states: Vec<M::State>, config: LearnerConfig, seed: u64) -> Self {
+        let parameters = model.parameters();
+        let shared = parameters.iter().map(|(name, p)| (name.clone(), p.shallow_clone())).collect();
+        let optimizer = Optimizer::new(config.optimizer, shared);
+        Self { model, optimizer, states, config, seed, parameters }
+    }
+
+    /// Trains on a batch that comes in parts, as many as there are states: their gradients are added, and the step is
+    /// that of the parts as one batch.
+    ///
+    /// # Errors
+    /// [`TrainError::NotFinite`] under [`NonFinite::Stop`]; parameters and states are then as before the step.
+    ///
+    /// # Panics
+    /// Where the number of parts is not that of the states.
+    pub fn step(&mut self, parts: &[M::Batch]) -> Result<StepReport, TrainError> {
+        assert_eq!(parts.len(), self.states.len(), "step: one part of the batch for each state");
+        let step = self.num_steps();
+        let num_scored: u64 = parts.iter().map(M::num_scored).sum();
+        brt_native::drop_gradients(self.parameters.iter().map(|(_, p)| p));
+        let (mut loss_nats, mut after) = (0., vec![]);
+        for (idx, (batch, before)) in parts.iter().zip(&self.states).enumerate() {
+            // Dropout depends on the seed and the step alone: a resumed run draws what the uninterrupted one would.
+            let stream = if idx == 0 { format!("step {step}") } else { format!("step {step}, part {idx}") };
+            let (nats, state) = brt_native::segments(|segments| {
+                let (nats, state) = seeded(self.seed, &stream, || self.model.loss(batch, before, segments));
+                (&nats / num_scored.max(1) as f64).backward();
+                (nats.double_value(&[]), M::detach(&state)) // Backpropagation through time ends with the segment.
+            });
+            loss_nats += nats;
+            after.push(state);
+        }
+        let gradient_norm = self.gradient_norm();
+        let learning_rate = self.config.schedule.learning_rate(step, self.config.num_steps);
+        let is_skipped = !(loss_nats.is_finite() && gradient_norm.is_finite());
+        if is_skipped {
+            let error = self.not_finite(step, loss_nats, gradient_norm);
+            if self.config.non_finite == NonFinite::Stop {
+                return Err(error);
+            }
+            tracing::warn!("{error}; the step is skipped");
+            self.optimizer.set_num_steps(step + 1); // The states stay as they are.
+        } else {
+            self.clip(gradient_norm);
+            self.optimizer.step(learning_rate);
+            self.states = after;
+        }
+        let step = step + 1;
+        Ok(StepReport { step, loss_nats, num_scored, learning_rate, gradient_norm, is_skipped })
+    }
+
+    /// Returns the number of finished steps.
+    pub fn num_steps(&self) -> u64 {
+        self.optimizer.num_steps()
+    }
+
+    /// Returns the states that are carried to the next step, one for each part of a batch.
+    pub fn states(&self) -> &[M::State] {
+        &self.states
+    }
+
+    /// Returns the states to change them, as where a text begins.
+    pub fn states_mut(&mut self) -> &mut [M::State] {
+        &mut self.states
+    }
+
+    /// Checks that the last update left every parameter finite: what must not be saved must be found before.
+    ///
+    /// # Errors
+    /// [`TrainError::NotFinite`] with the first parameter that is not.
+    pub fn check_finite(&self) -> Result<(), TrainError> {
+        let parameters = self.parameters.iter().map(|(name, p)| (name.clone(), p.shallow_clone()));
+        match first_not_finite(parameters) {
+            Some((what, got)) => Err(TrainError::NotFinite { step: self.num_steps(), what, got }),
+            None => Ok(()),
+        }
+    }
+
+    fn gradient_norm(&self) -> f64 {
+        let gradients = self.gradients();
+        let squares: Vec<Tensor> = gradients.iter().map(|(_, g)| g.square().sum(Kind::Float)).collect();
+        if squares.is_empty() {
+            return 0.;
+        }
+        tch::no_grad(|| Tensor::stack(&squares, 0).sum(Kind::Float).sqrt().double_value(&[]))
+    }
+
+    /// Scales gradients of this norm down to the largest that is allowed.
+    fn clip(&self, norm: f64) {
+        let Some(factor) = self.config.max_gradient_norm.map(|max| max / norm).filter(|&f| f < 1.) else {
+            return;
+        };
+        for (_, mut gradient) in self.gradients() {
+            let _ = gradient.g_mul_scalar_(factor);
+        }
+    }
+
+    fn gradients(&self) -> Vec<(&str, Tensor)> {
+        let gradients = self.parameters.iter().map(|(name, p)| (name.as_str(), p.grad()));
+        gradients.filter(|(_, gradient)| gradient.defined()).collect()
+    }
+
+    /// Returns the error of a step, with the name of the first tensor that is not finite.
+    fn not_finite(&self, step: u64, loss_nats: f64, gradient_norm: f64) -> TrainError {
+        let parameters =
+            self.parameters.iter().map(|(name, p)| (format!("parameter {name}"), p.shallow_clone()));
+        let states = self.states.iter().flat_map(M::state_tensors);
+        let states = states.map(|(name, tensor)| (format!("state {name}"), tensor));
+        let gradients = self.gradients().into_iter().map(|(name, g)| (format!("gradient of {name}"), g));
+        let first = first_not_finite(parameters.chain(states).chain(gradients));
+        let loss = ("loss".to_owned(), loss_nats);
+        let norm = ("gradient norm".to_owned(), gradient_norm);
+        let (what, got) = first.unwrap_or(if loss_nats.is_finite() { norm } else { loss });
+        TrainError::NotFinite { step, what, got }
+    }
+}
+
+/// Returns the first of named tensors that has a value that is not finite, and the sum of its values.
+fn first_not_finite(mut named: impl Iterator<Item = (String, Tensor)>) -> Option<(String, f64)> {
+    named.find_map(|(name, tensor)| {
+        let sum = tch::no_grad(|| tensor.sum(Kind::Double).double_value(&[]));
+        (!sum.is_finite()).then_some((name, sum))
+    })
+}

@@ -196,6 +196,7 @@ fn evaluation(name: &str, seed: u64, state_rule: StateRule) -> Evaluation {
         split: "test".into(),
         state_rule,
         max_document_len: 0,
+        num_batches: 0,
         documents: (0..64).map(document).collect(),
         by_position: (0..9).map(bucket).collect(),
     }

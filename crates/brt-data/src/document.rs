@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::DataError;
+
 /// A long text that a model reads from its first token to its last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
@@ -44,5 +46,16 @@ impl Split {
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Split {
+    type Err = DataError;
+
+    /// Reads the name that `Display` writes.
+    fn from_str(name: &str) -> Result<Self, DataError> {
+        let found = Self::ALL.into_iter().find(|split| split.name() == name);
+        let expected = "train, validation or test";
+        found.ok_or_else(|| DataError::Option { name: "split", expected, got: name.into() })
     }
 }

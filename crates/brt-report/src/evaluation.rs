@@ -13,6 +13,8 @@ pub enum StateRule {
     Carried,
     /// Recurrent states start anew in every segment; key/value caches are carried as usual.
     Reset,
+    /// Recurrent states start anew in every block: tokens read nothing but the initial state.
+    ResetBlocks,
 }
 
 /// The loss on one held-out document.
@@ -69,6 +71,9 @@ pub struct Evaluation {
     pub state_rule: StateRule,
     /// At most this many tokens of each document were scored; 0 stands for whole documents.
     pub max_document_len: u64,
+    /// Only the first so many batches were scored; 0 stands for all.
+    #[serde(default)]
+    pub num_batches: u64,
     /// One entry per document, in the order of the split.
     pub documents: Vec<DocumentScore>,
     /// Loss by position in the document; buckets double in length.
@@ -100,6 +105,17 @@ impl Evaluation {
         (words > 0).then(|| ((nats / words as f64).exp(), words))
     }
 
+    /// Returns the mean loss of a token in nats, over all documents.
+    pub fn nats_per_token(&self) -> f64 {
+        let nats: f64 = self.documents.iter().map(|d| d.loss_nats).sum();
+        nats / self.num_tokens() as f64
+    }
+
+    /// Returns the mean loss of a token in bits, over all documents.
+    pub fn bits_per_token(&self) -> f64 {
+        self.nats_per_token() * BITS_PER_NAT
+    }
+
     /// Returns the number of scored tokens of all documents.
     pub fn num_tokens(&self) -> u64 {
         self.documents.iter().map(|d| d.num_tokens).sum()
@@ -122,6 +138,7 @@ mod tests {
             split: "test".into(),
             state_rule: StateRule::Carried,
             max_document_len: 0,
+            num_batches: 0,
             documents: vec![document(10. * ln2, 10), document(90. * ln2, 30), document(0., 0)],
             by_position: vec![],
         };
@@ -129,6 +146,7 @@ mod tests {
         assert!((evaluation.mean_bits_per_byte() - 2.).abs() < 1e-12);
         assert!((evaluation.total_bits_per_byte() - 2.5).abs() < 1e-12);
         assert_eq!(evaluation.num_tokens(), 40);
+        assert!((evaluation.bits_per_token() - 2.5).abs() < 1e-12);
         // 100 bits over 8 words.
         let (perplexity, num_words) = evaluation.word_perplexity().unwrap();
         assert!((perplexity - 12.5f64.exp2()).abs() < 1e-9 && num_words == 8);

@@ -74,6 +74,6 @@ fn config() -> RunConfig {
             keep_every: None,
             keep_best: false,
         },
-        evaluation: EvaluationConfig { batch: 1, max_document_len: None },
+        evaluation: EvaluationConfig { batch: 1, max_document_len: None, num_batches: None },
     }
 }

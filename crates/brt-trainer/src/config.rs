@@ -142,6 +142,9 @@ pub struct EvaluationConfig {
     /// At most this many first tokens of each document are scored. Absent for whole documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_document_len: Option<usize>,
+    /// Only the first so many batches are scored. Absent for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_batches: Option<usize>,
 }
 
 impl RunConfig {
@@ -155,6 +158,7 @@ impl RunConfig {
         let positive = [
             ("data", "batch", self.data.batch as u64),
             ("evaluation", "batch", self.evaluation.batch as u64),
+            ("evaluation", "num_batches", self.evaluation.num_batches.unwrap_or(1) as u64),
             ("train", "num_steps", self.train.num_steps),
             ("train", "log_every", self.train.log_every),
             ("train", "checkpoint_every", self.train.checkpoint_every),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use brt_data::{EvaluationStream, SegmentBatch, Split, StreamConfig, TokenSet};
-use brt_lm::{LanguageModel, Mode, ModelState};
+use brt_lm::{ConfigError, LanguageModel, Mode, ModelState};
 use brt_ops::loss;
 use brt_report::{DocumentScore, Evaluation, PositionBucket, StateRule};
 use tch::Tensor;
@@ -45,14 +45,16 @@ impl HeldOut {
 }
 
 pub(crate) fn stream(config: &RunConfig) -> StreamConfig {
-    let EvaluationConfig { batch, max_document_len } = config.evaluation;
+    let EvaluationConfig { batch, max_document_len, .. } = config.evaluation;
     StreamConfig { batch, max_document_len, ..config.data.stream() }
 }
 
-/// Scores every document of a set once.
+/// Scores every document of a set once, in float32, or the first batches of them (`evaluation.num_batches`: the official
+/// code scores 400).
 ///
 /// # Errors
-/// A set that the configuration cannot read.
+/// A set that the configuration cannot read; [`StateRule::ResetBlocks`] for a model whose tokens know their place in the
+/// segment.
 pub fn evaluate(
     model: &LanguageModel,
     held_out: &HeldOut,
@@ -72,9 +74,14 @@ pub(crate) fn evaluate_until(
     config: &RunConfig,
     state_rule: StateRule,
 ) -> Result<Option<Evaluation>, TrainError> {
+    let segment_len = config.model.segment_len;
+    let fits = state_rule != StateRule::ResetBlocks || segment_len.is_none();
+    let expected = "a model that reads block by block as it reads segments (without model.segment_len)";
+    ConfigError::check("evaluation", "state", expected, segment_len.unwrap_or(0), fits)?;
     let mut scores = Scores::new(set)?;
     let mut state = model.initial_state(config.evaluation.batch as i64);
-    for batch in EvaluationStream::new(Arc::clone(set), stream(config))? {
+    let num_batches = config.evaluation.num_batches.unwrap_or(usize::MAX);
+    for batch in EvaluationStream::new(Arc::clone(set), stream(config))?.take(num_batches) {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -84,6 +91,7 @@ pub(crate) fn evaluate_until(
         split: split.to_string(),
         state_rule,
         max_document_len: config.evaluation.max_document_len.unwrap_or(0) as u64,
+        num_batches: config.evaluation.num_batches.unwrap_or(0) as u64,
         documents: scores.documents,
         by_position: scores.by_position,
     }))
@@ -117,11 +125,20 @@ impl Scores {
     ) -> Result<ModelState, TrainError> {
         let tensors = BatchTensors::new(batch, model.params().device());
         let before = model.reset_rows(state, &tensors.start_of_sequence);
-        let before = match rule {
-            StateRule::Carried => before,
-            StateRule::Reset => model.reset_recurrent_states(&before),
+        let read = |tokens: &Tensor, before: &ModelState| model.forward(tokens, before, Mode::Eval);
+        let (logits, after) = match rule {
+            StateRule::Carried => read(&tensors.tokens, &before),
+            StateRule::Reset => read(&tensors.tokens, &model.reset_recurrent_states(&before)),
+            StateRule::ResetBlocks => {
+                let (mut logits, mut state) = (vec![], before);
+                for block in tensors.tokens.split(model.config().window_len, 1) {
+                    let (block_logits, after) = read(&block, &model.reset_recurrent_states(&state));
+                    logits.push(block_logits);
+                    state = after;
+                }
+                (Tensor::cat(&logits, 1), state)
+            }
         };
-        let (logits, after) = model.forward(&tensors.tokens, &before, Mode::Eval);
         self.add_losses(batch, &loss::cross_entropy(&logits, &tensors.targets, &tensors.mask))?;
         Ok(after)
     }

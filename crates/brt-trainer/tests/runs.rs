@@ -299,6 +299,37 @@ fn bytes_and_words_are_those_of_the_scored_tokens() {
     }
 }
 
+/// The scores of documents do not depend on how many are read side by side; the first batches alone can be scored; a
+/// state that is reset in every block is worth nothing.
+#[test]
+fn evaluation_does_not_depend_on_the_batch() {
+    tch::set_num_threads(1);
+    let place = Place::new();
+    let set = Arc::new(TokenSet::open(&place.path("corpus"), Split::Train).unwrap());
+    let held_out = HeldOut { split: Split::Train, set: Arc::clone(&set) }; // Five documents.
+    let trainer = Trainer::new(place.config(&[]), set, 1, Device::Cpu).unwrap();
+    let evaluate = |batch: &str, rule, extra: &[(&str, &str)]| {
+        let config = place.config(&[&[("evaluation.batch", batch)], extra].concat());
+        brt_trainer::evaluate(trainer.model(), &held_out, &config, rule).unwrap()
+    };
+    let expected = evaluate("1", StateRule::Carried, &[]);
+    for batch in ["2", "3", "7"] {
+        let got = evaluate(batch, StateRule::Carried, &[]);
+        for (got, expected) in got.documents.iter().zip(&expected.documents) {
+            assert!((got.loss_nats / expected.loss_nats - 1.).abs() < 1e-6, "{got:?} {expected:?}");
+            assert_eq!((&got.name, got.num_tokens), (&expected.name, expected.num_tokens));
+        }
+        assert_eq!(got, evaluate(batch, StateRule::Carried, &[]));
+    }
+    let first = evaluate("2", StateRule::Carried, &[("evaluation.num_batches", "1")]);
+    assert_eq!((first.num_batches, first.num_tokens()), (1, 2 * 64));
+    let blocks = evaluate("1", StateRule::ResetBlocks, &[]);
+    // In the first block all rules read the initial state; afterwards this one does so alone.
+    let reset = evaluate("1", StateRule::Reset, &[]);
+    assert_eq!(blocks.num_tokens(), expected.num_tokens());
+    assert!(blocks.documents.iter().zip(&reset.documents).all(|(b, r)| b.loss_nats != r.loss_nats));
+}
+
 /// Every token of every document but its first is scored once; state and position count.
 #[test]
 fn evaluation_scores_every_token_once() {

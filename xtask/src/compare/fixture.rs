@@ -159,6 +159,7 @@ fn evaluation(bits_per_byte: &[f64], state_rule: StateRule, recurrent: bool) -> 
         split: "test".into(),
         state_rule,
         max_document_len: 0,
+        num_batches: 0,
         documents: bits_per_byte.iter().flat_map(|bits| [bits; 4]).enumerate().map(document).collect(),
         by_position: (0..9).map(bucket).collect(),
     }

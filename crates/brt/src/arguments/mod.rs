@@ -4,6 +4,7 @@ mod data;
 
 use std::path::PathBuf;
 
+use brt_data::Split;
 use brt_trainer::Override;
 use clap::{Args, Parser, Subcommand};
 
@@ -26,7 +27,7 @@ pub(crate) enum Command {
     Data(Box<DataCommand>),
     /// Train a model. Any key of the configuration can be set: --train.num_steps 100
     Train(TrainArguments),
-    /// Score the test documents with the model of a run.
+    /// Score held-out documents with the model of a run.
     Eval(EvalArguments),
     /// Continue a text with the model of a run.
     Generate(GenerateArguments),
@@ -101,6 +102,21 @@ pub(crate) struct EvalArguments {
     /// Folder of the prepared corpus.
     #[arg(long)]
     pub(crate) data: PathBuf,
+    /// train, validation or test
+    #[arg(long, default_value = "test")]
+    pub(crate) split: Split,
+    /// Rows; each reads a document [default: that of the run]
+    #[arg(long)]
+    pub(crate) batch: Option<usize>,
+    /// Score the first so many batches only (the official code: 400) [default: that of the run, or all]
+    #[arg(long)]
+    pub(crate) num_batches: Option<usize>,
+    /// Score the first so many tokens of each document, 0 for all [default: that of the run]
+    #[arg(long)]
+    pub(crate) max_document_len: Option<usize>,
+    /// Write everything, as JSON, too.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }

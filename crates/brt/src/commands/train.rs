@@ -127,7 +127,7 @@ impl Display {
                 }
                 self.note(match rule {
                     StateRule::Carried => "scoring the test documents".into(),
-                    StateRule::Reset => "scoring them with the state reset".into(),
+                    StateRule::Reset | StateRule::ResetBlocks => "scoring them with the state reset".into(),
                 });
             }
         }

@@ -8,6 +8,7 @@
 //! vocabulary.
 #![deny(missing_docs)]
 
+mod activations;
 mod config;
 mod decoder;
 mod flops;

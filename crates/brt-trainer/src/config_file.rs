@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use toml::{Table, Value};
+use toml::{Table, Value, de::DeTable};
 
 use crate::RunConfig;
 
@@ -42,10 +42,10 @@ pub enum ConfigFileError {
         path: PathBuf,
     },
     /// A key is unknown, missing or of another type.
-    #[error("{path}: {message}")]
+    #[error("{place}: {message}")]
     Keys {
-        /// The file.
-        path: PathBuf,
+        /// The file, and the line where the key stands in one.
+        place: String,
         /// Which key, what it may be, what it is.
         message: String,
     },
@@ -56,10 +56,10 @@ pub enum ConfigFileError {
         key: String,
     },
     /// A value that no run can have.
-    #[error("{path}: {source}")]
+    #[error("{place}: {source}")]
     Value {
-        /// The file.
-        path: PathBuf,
+        /// The file, and the line where the key stands in one.
+        place: String,
         /// The key and its values.
         source: brt_lm::ConfigError,
     },
@@ -71,15 +71,24 @@ impl RunConfig {
     /// # Errors
     /// The file and the key, what was expected and what was found.
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Self, ConfigFileError> {
-        let mut table = load_table(path, &[])?;
+        let mut sources = vec![];
+        let mut table = load_table(path, &[], &mut sources)?;
         for change in overrides {
             set(&mut table, change)?;
         }
-        let config: Self = table.try_into().map_err(|error: toml::de::Error| ConfigFileError::Keys {
-            path: path.into(),
-            message: with_suggestion(error.to_string().trim()),
+        let place = |key: &str| match overrides.iter().any(|change| change.key == key) {
+            true => path.display().to_string(),
+            false => place(&sources, key).unwrap_or_else(|| path.display().to_string()),
+        };
+        let config: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+            let key = error.path().to_string();
+            let message = with_suggestion(error.inner().to_string().trim());
+            ConfigFileError::Keys { place: place(&key), message: format!("{key}: {message}") }
         })?;
-        config.validate().map_err(|source| ConfigFileError::Value { path: path.into(), source })?;
+        config.validate().map_err(|source| {
+            let key = format!("{}.{}", source.section, source.key);
+            ConfigFileError::Value { place: place(&key), source }
+        })?;
         Ok(config)
     }
 
@@ -89,9 +98,37 @@ impl RunConfig {
     }
 }
 
+/// A file that was read, and its text.
+type Source = (PathBuf, String);
+
+/// Returns file and line where a key, or the table that it is missing in, stands: in the topmost file that has it.
+fn place(sources: &[Source], key: &str) -> Option<String> {
+    let parts: Vec<&str> = key.split('.').collect();
+    (1..=parts.len()).rev().find_map(|len| {
+        sources.iter().find_map(|(path, text)| {
+            let line = line_of(text, &parts[..len])?;
+            Some(format!("{}:{line}", path.display()))
+        })
+    })
+}
+
+/// Returns the line of a key in a text of TOML, from 1.
+fn line_of(text: &str, key: &[&str]) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    for (idx, part) in key.iter().enumerate() {
+        let (name, value) = table.iter().find(|(name, _)| name.get_ref().as_ref() == *part)?;
+        if idx + 1 == key.len() {
+            return Some(text[..name.span().start].matches('\n').count() + 1);
+        }
+        table = value.get_ref().as_table()?;
+    }
+    None
+}
+
 /// Reads a file and lays it over the files that it extends, of which later ones lie above earlier ones. `above`: the
-/// files that led here.
-fn load_table(path: &Path, above: &[&Path]) -> Result<Table, ConfigFileError> {
+/// files that led here. `sources` gets all files that were read, those above first.
+fn load_table(path: &Path, above: &[&Path], sources: &mut Vec<Source>) -> Result<Table, ConfigFileError> {
     if above.contains(&path) || above.len() > 16 {
         return Err(ConfigFileError::Circle { path: path.into() });
     }
@@ -102,19 +139,24 @@ fn load_table(path: &Path, above: &[&Path]) -> Result<Table, ConfigFileError> {
         path: path.into(),
         message: error.to_string().lines().collect::<Vec<_>>().join(" "),
     })?;
+    sources.push((path.into(), text));
     let names = match table.remove("extends") {
         None => return Ok(table),
         Some(Value::Array(names)) => names,
         Some(name) => vec![name],
     };
     let mut merged = Table::new();
+    let mut below = vec![];
     for name in names {
         let Value::String(name) = name else {
             let message = format!("extends: expected the name of a file or a list of names, got {name}");
-            return Err(ConfigFileError::Keys { path: path.into(), message });
+            return Err(ConfigFileError::Keys { place: path.display().to_string(), message });
         };
-        merge(&mut merged, load_table(&path.with_file_name(name), &above)?);
+        let mut files = vec![];
+        merge(&mut merged, load_table(&path.with_file_name(name), &above, &mut files)?);
+        below.splice(0..0, files); // Later ones lie above earlier ones.
     }
+    sources.append(&mut below);
     merge(&mut merged, table);
     Ok(merged)
 }
@@ -207,14 +249,14 @@ mod tests {
             "extends = ['base.toml', 'option.toml']\n[model]\nb = 3\n[schedule]\nkind = 'rsqrt'\n",
         );
         write("circle.toml", "extends = 'circle.toml'\n");
-        let mut table = load_table(&folder.path().join("run.toml"), &[]).unwrap();
+        let mut table = load_table(&folder.path().join("run.toml"), &[], &mut vec![]).unwrap();
         let change = |key: &str, value: &str| Override { key: key.into(), value: value.into() };
         set(&mut table, &change("model.a", "[5]")).unwrap();
         set(&mut table, &change("model.c", "lstm")).unwrap();
         let expected = "[model]\na = [5]\nb = 3\nc = 'lstm'\n[schedule]\nkind = 'rsqrt'\n";
         assert_eq!(table, toml::from_str::<Table>(expected).unwrap());
 
-        let error = load_table(&folder.path().join("circle.toml"), &[]).unwrap_err();
+        let error = load_table(&folder.path().join("circle.toml"), &[], &mut vec![]).unwrap_err();
         assert!(error.to_string().ends_with("expected `extends` to end somewhere, got a circle"));
         let error = set(&mut table, &change("steps", "1")).unwrap_err();
         assert!(error.to_string().starts_with("--steps: expected a key like --section.key"));

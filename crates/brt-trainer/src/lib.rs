@@ -15,6 +15,7 @@ mod folder;
 mod learner;
 mod meters;
 mod optimizer;
+mod plan;
 mod run;
 mod schedule;
 mod sinks;
@@ -35,6 +36,7 @@ pub use optimizer::{
     Adafactor, AdafactorConfig, AdamW, AdamWConfig, Decay, Muon, MuonConfig, Optimizer, OptimizerConfig,
     ParameterGroup,
 };
+pub use plan::Plan;
 pub use run::{Progress, Resume, Run, RunOptions, RunOutcome};
 pub use schedule::{After, Schedule, ScheduleConfig, Spike};
 pub use sinks::Sink;

@@ -66,6 +66,55 @@ fn another_run_in_the_folder_is_refused() {
     assert!(error.ends_with("add --resume or choose another output folder"), "{error}");
 }
 
+/// A mistake in a file is told with the line on which it stands, also in a file that the run's extends.
+#[test]
+fn mistakes_in_files_have_their_line() {
+    let place = Place::new();
+    let tiny = fs::read_to_string(place.path("tiny.toml")).unwrap();
+    let error = |base: &str, run: &str| {
+        fs::write(place.path("base.toml"), base).unwrap();
+        fs::write(place.path("run.toml"), format!("extends = 'base.toml'\n{run}")).unwrap();
+        let error = RunConfig::load(&place.path("run.toml"), &[]).unwrap_err().to_string();
+        error.replace(&format!("{}/", place.path("").display()), "").replace("//", "/")
+    };
+    let line = |text: &str, start: &str| text.lines().position(|line| line.starts_with(start)).unwrap() + 1;
+    let window = line(&tiny, "window_len");
+    let cases = [
+        (
+            tiny.replace("window_len = 16", "window_len = 'x'"),
+            "",
+            format!("base.toml:{window}: model.window_len: "),
+        ),
+        (
+            tiny.replace("window_len = 16", "windw_len = 16"),
+            "",
+            format!("base.toml:{window}: model.windw_len: "),
+        ),
+        (
+            tiny.replace("window_len = 16\n", ""),
+            "",
+            format!("base.toml:{}: model: missing", line(&tiny, "[model]")),
+        ),
+        (
+            tiny.replace("window_len = 16", "window_len = 24"),
+            "",
+            format!("base.toml:{window}: model.window_len: "),
+        ),
+        (
+            tiny.clone(),
+            "\n[model]\nwindow_len = 24\n",
+            "run.toml:4: model.window_len: expected a divisor".into(),
+        ),
+        (tiny.clone(), "[train]\nkeep_lst = 3", "run.toml:3: train.keep_lst: unknown field".into()),
+        (tiny.replace("[train]", "[trian]"), "", format!("base.toml:{}: trian: ", line(&tiny, "[train]"))),
+    ];
+    for (base, run, expected) in cases {
+        let got = error(&base, run);
+        assert!(got.contains(&expected), "expected {expected}\ngot {got}");
+        assert_eq!(got.lines().count(), 1, "{got}");
+    }
+}
+
 #[test]
 fn wrong_configurations_are_told() {
     let place = Place::new();
@@ -75,7 +124,7 @@ fn wrong_configurations_are_told() {
     };
     let path = place.path("tiny.toml").display().to_string();
     let unknown = error("model.windw_len", "3");
-    assert!(unknown.starts_with(&format!("{path}: unknown field `windw_len`")), "{unknown}");
+    assert!(unknown.starts_with(&format!("{path}: model.windw_len: unknown field `windw_len`")), "{unknown}");
     assert!(unknown.ends_with("did you mean `window_len`?"), "{unknown}");
     let expected = "model.window_len: expected a divisor of the segment length 64, got 24";
     assert_eq!(error("model.window_len", "24"), format!("{path}: {expected}"));

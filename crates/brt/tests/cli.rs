@@ -129,7 +129,7 @@ fn mistakes_are_told_in_one_line() {
     let words = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<_>>();
     let in_place = |text: &str| words(&text.replace('@', &place.folder()));
     let cases = [
-        (train(&["--model.windw_len", "8"]), "tiny.toml: unknown field `windw_len`"),
+        (train(&["--model.windw_len", "8"]), "tiny.toml: model.windw_len: unknown field `windw_len`"),
         (train(&["--model.window_len", "5"]), "expected a divisor of the segment length 32, got 5"),
         (train(&["--model.window_len", "many"]), "invalid type: string \"many\", expected i64"),
         (train(&["--model.model_dim", "-4"]), "model.model_dim: expected at least 1, got -4"),

@@ -79,6 +79,13 @@ impl Adafactor {
         Self { config, parameters, moments, num_steps: 0 }
     }
 
+    /// Returns the number of values of the moments of a parameter of this shape.
+    pub(super) fn moment_values(size: &[i64], config: &AdafactorConfig) -> usize {
+        let all = size.iter().product::<i64>() as usize;
+        let second = if is_factored(size) { size.iter().sum::<i64>() as usize } else { all };
+        second + if config.momentum.is_some() { all } else { 0 }
+    }
+
     /// Updates every parameter from its gradient. A parameter without gradient is taken as having gradient zero.
     pub fn step(&mut self, learning_rate: f64) {
         let decay = 1. - ((self.num_steps + 1) as f64).powf(-self.config.decay_exponent);
@@ -128,7 +135,7 @@ impl Moments {
         let size = parameter.size();
         let options = (Kind::Float, parameter.device());
         let second = match size[..] {
-            [first, last] if first.min(last) >= MIN_FACTORED_DIM => {
+            [first, last] if is_factored(&size) => {
                 let (row_axis, column_axis) = if first > last { (0, 1) } else { (1, 0) };
                 SecondMoment::Factored {
                     row: Tensor::zeros([size[column_axis]], options),
@@ -177,6 +184,11 @@ impl SecondMoment {
             }
         }
     }
+}
+
+/// Returns whether the second moment of a parameter of this shape is factored.
+fn is_factored(size: &[i64]) -> bool {
+    matches!(size, [first, last] if *first.min(last) >= MIN_FACTORED_DIM)
 }
 
 /// Returns the root of the mean square over all values.

@@ -60,6 +60,22 @@ impl Optimizer {
         }
     }
 
+    /// Returns the number of values of all moments for parameters of these shapes.
+    pub fn moment_values(config: OptimizerConfig, parameters: &[(String, Tensor)]) -> u64 {
+        let values = |(name, p): &(String, Tensor)| match config {
+            OptimizerConfig::Adafactor(config) => Adafactor::moment_values(&p.size(), &config),
+            OptimizerConfig::AdamW(_) => 2 * p.numel(),
+            OptimizerConfig::Muon(_) => {
+                if Muon::moves(name, p) {
+                    p.numel()
+                } else {
+                    2 * p.numel()
+                }
+            }
+        };
+        parameters.iter().map(|parameter| values(parameter) as u64).sum()
+    }
+
     /// Updates every parameter from its gradient. A parameter without gradient is taken as having gradient zero.
     pub fn step(&mut self, learning_rate: f64) {
         any!(self, optimizer => optimizer.step(learning_rate));

@@ -50,13 +50,17 @@ impl Muon {
     /// Returns an optimiser of `parameters`, which share storage with the model, with all moments zero.
     pub fn new(config: MuonConfig, parameters: Vec<(String, Tensor)>) -> Self {
         let MuonConfig { beta1, beta2, epsilon, weight_decay, decay, .. } = config;
-        let (matrices, rest): (Vec<_>, Vec<_>) = parameters
-            .into_iter()
-            .partition(|(name, p)| p.dim() == 2 && ParameterGroup::of(name, p) == ParameterGroup::Matrix);
+        let (matrices, rest): (Vec<_>, Vec<_>) =
+            parameters.into_iter().partition(|(name, p)| Self::moves(name, p));
         let momenta =
             matrices.iter().map(|(_, p)| Tensor::zeros(p.size(), (Kind::Float, p.device()))).collect();
         let adamw = AdamWConfig { beta1, beta2, epsilon, weight_decay, decay };
         Self { config, matrices, momenta, rest: AdamW::new(adamw, rest) }
+    }
+
+    /// Returns whether a parameter is moved by its orthogonal momentum, and not by AdamW.
+    pub(super) fn moves(name: &str, parameter: &Tensor) -> bool {
+        parameter.dim() == 2 && ParameterGroup::of(name, parameter) == ParameterGroup::Matrix
     }
 
     /// Updates every parameter from its gradient. A parameter without gradient is taken as having gradient zero.

@@ -91,6 +91,9 @@ pub(crate) struct TrainArguments {
     /// Go on from what the folder holds.
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Print sizes, memory, data and disk of the run, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }

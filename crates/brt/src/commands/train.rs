@@ -8,10 +8,14 @@ use std::{
 
 use anyhow::Result;
 use brt_report::{MetricsLine, StateRule};
-use brt_trainer::{Override, Progress, Resume, Run, RunConfig, RunOptions, RunOutcome, build_facts};
+use brt_trainer::{Override, Plan, Progress, Resume, Run, RunConfig, RunOptions, RunOutcome, build_facts};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{arguments::TrainArguments, interrupt, output};
+use crate::{
+    arguments::TrainArguments,
+    interrupt,
+    output::{self, exact},
+};
 
 pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<ExitCode> {
     let device = super::start_device(arguments.device)?;
@@ -19,6 +23,11 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
     let steps = arguments.steps.map(|n| Override { key: "train.num_steps".into(), value: n.to_string() });
     overrides.extend(steps);
     let config = RunConfig::load(&arguments.config, &overrides)?;
+    if arguments.dry_run {
+        let plan = Plan::new(&config, &arguments.data, &arguments.out)?;
+        print_plan(&plan);
+        return Ok(ExitCode::SUCCESS);
+    }
     let num_steps = config.train.num_steps;
     let options = RunOptions {
         name: super::name(&arguments.config)?,
@@ -47,6 +56,42 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
             ));
             Ok(ExitCode::from(stop.exit_code()))
         }
+    }
+}
+
+fn print_plan(plan: &Plan) {
+    let Plan { model, num_steps, .. } = plan;
+    let size = |bytes: u64| match bytes as f64 / f64::from(1 << 20) {
+        mib if mib < 1024. => format!("{mib:.1} MiB"),
+        mib => format!("{:.1} GiB", mib / 1024.),
+    };
+    output::result(format!("model        {}", model.description));
+    output::result(format!(
+        "parameters   {}, {} without the embedding",
+        exact(model.num_parameters),
+        exact(model.num_parameters_without_embedding)
+    ));
+    output::result(format!(
+        "step         {} tokens, {:.1} GFLOP; {} steps, {:.2} epochs",
+        exact(plan.step_tokens),
+        plan.step_flops as f64 / 1e9,
+        exact(*num_steps),
+        plan.num_epochs()
+    ));
+    output::result(format!(
+        "memory       about {}: parameters and gradients {}, moments {}, carried states {}, activations about {}",
+        size(plan.memory_bytes()),
+        size(plan.parameter_bytes),
+        size(plan.moment_bytes),
+        size(plan.state_bytes),
+        size(plan.activation_bytes)
+    ));
+    let free = plan.free_bytes.map(|bytes| format!(", {} free", size(bytes))).unwrap_or_default();
+    output::result(format!("disk         {} for a checkpoint{free}", size(plan.checkpoint_bytes)));
+    for (split, counts) in [("train", plan.train), ("validation", plan.validation), ("test", plan.test)] {
+        let [documents, tokens, bytes] =
+            [counts.num_documents, counts.num_tokens, counts.num_bytes].map(exact);
+        output::result(format!("{split:<12} {documents} documents, {tokens} tokens, {bytes} bytes"));
     }
 }
 

@@ -103,7 +103,9 @@ impl Layer {
                 Pass::First => forward(),
                 Pass::Again => replayed(&xs, &random, forward),
             };
-            [ys, after.cache.keys, after.cache.values].into_iter().chain(after.recurrent).collect()
+            // Of keys and values the last block goes on, not what it is a part of.
+            let cache = after.cache.map(Tensor::copy);
+            [ys, cache.keys, cache.values].into_iter().chain(after.recurrent).collect()
         };
         let mut outputs = segments.recompute(&inputs, num_outputs, segment).into_iter();
         let mut next = || outputs.next().expect("an output for each place");

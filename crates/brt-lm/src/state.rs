@@ -38,9 +38,14 @@ pub struct ModelState {
 }
 
 impl ModelState {
-    /// Returns the state without history: the next segment's gradient stops here.
+    /// Returns the state without history: the next segment's gradient stops here. Caches are copied: they are a part of
+    /// what the whole segment has computed, which would live on with them.
     pub fn detach(&self) -> Self {
-        self.map(Tensor::detach)
+        let layer = |layer: &LayerState| LayerState {
+            cache: layer.cache.map(|x| x.detach().copy()),
+            ..layer.map(Tensor::detach)
+        };
+        Self { layers: self.layers.iter().map(layer).collect() }
     }
 
     /// Returns the state with keys and values that no gradient reaches; recurrent states keep theirs.

@@ -26,6 +26,30 @@ at::Generator generator(const at::Tensor& like) {
   return at::globalContext().defaultGenerator(like.device());
 }
 
+// Sets mixed precision as it was in the forward pass, and back when the scope ends, also by an exception.
+struct Autocast {
+  const c10::DeviceType device;
+  const bool before = at::autocast::is_autocast_enabled(device);
+  const at::ScalarType kind_before = at::autocast::get_autocast_dtype(device);
+
+  Autocast(c10::DeviceType device, bool on, at::ScalarType kind) : device(device) {
+    at::autocast::set_autocast_enabled(device, on);
+    at::autocast::set_autocast_dtype(device, kind);
+  }
+  ~Autocast() {
+    at::autocast::set_autocast_enabled(device, before);
+    at::autocast::set_autocast_dtype(device, kind_before);
+    if (!before) at::autocast::clear_cache();  // Weights change before the next step.
+  }
+};
+
+// Weights that are cast without a graph must not be taken for those that are cast with one.
+struct NoAutocastCache {
+  const bool before = at::autocast::is_autocast_cache_enabled();
+  NoAutocastCache() { at::autocast::set_autocast_cache_enabled(false); }
+  ~NoAutocastCache() { at::autocast::set_autocast_cache_enabled(before); }
+};
+
 // A Rust closure: fills `outputs` with `num_outputs` new tensors, which the caller owns. `again` is 1 in the backward pass.
 typedef int (*segment_call)(void* closure, tensor* inputs, size_t num_inputs, int again, tensor* outputs,
                             size_t num_outputs);
@@ -60,9 +84,12 @@ struct Recompute : torch::autograd::Function<Recompute> {
   static variable_list forward(AutogradContext* ctx, c10::intrusive_ptr<Segment> segment, at::TensorList inputs) {
     variable_list in(inputs.begin(), inputs.end());
     ctx->saved_data["segment"] = c10::IValue::make_capsule(segment);
-    ctx->saved_data["autocast"] = at::autocast::is_autocast_enabled(in[0].device().type());
+    const auto device = in[0].device().type();
+    ctx->saved_data["autocast"] = at::autocast::is_autocast_enabled(device);
+    ctx->saved_data["kind"] = static_cast<int64_t>(at::autocast::get_autocast_dtype(device));
     ctx->save_for_backward(in);
     at::AutoGradMode no_grad(false);
+    NoAutocastCache no_cache;
     return segment->run(in, false);
   }
 
@@ -71,16 +98,13 @@ struct Recompute : torch::autograd::Function<Recompute> {
     variable_list in;
     for (const auto& saved : ctx->get_saved_variables())
       in.push_back(saved.detach().set_requires_grad(saved.requires_grad()));
-    const auto device = in[0].device().type();
-    const bool autocast = at::autocast::is_autocast_enabled(device);
-    at::autocast::set_autocast_enabled(device, ctx->saved_data["autocast"].toBool());
     variable_list out;
     {
+      Autocast autocast(in[0].device().type(), ctx->saved_data["autocast"].toBool(),
+                        static_cast<at::ScalarType>(ctx->saved_data["kind"].toInt()));
       at::AutoGradMode grad(true);
       out = segment->run(in, true);
     }
-    at::autocast::set_autocast_enabled(device, autocast);
-    if (!autocast) at::autocast::clear_cache();  // Weights change before the next step.
     variable_list reached, given;
     for (size_t i = 0; i < out.size(); i++) {
       if (!out[i].requires_grad() || !gradients[i].defined()) continue;

@@ -39,13 +39,14 @@ pub fn peak_resident_bytes() -> u64 {
 }
 
 /// Returns the number of bytes that this process may still write to the file system of a folder; `None` where the system
-/// does not say.
+/// does not say, or has no disk there.
 pub fn available_bytes(folder: &Path) -> Option<u64> {
     let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
     // SAFETY: the path is zero-terminated; statvfs fills the whole struct where it returns 0.
     unsafe {
         let mut info: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(path.as_ptr(), &mut info) == 0).then(|| info.f_bavail * info.f_frsize)
+        (libc::statvfs(path.as_ptr(), &mut info) == 0 && info.f_blocks > 0)
+            .then(|| info.f_bavail * info.f_frsize)
     }
 }
 

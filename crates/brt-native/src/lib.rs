@@ -144,7 +144,15 @@ mod tests {
                 segment(inputs, &w)
             });
             assert_eq!(again, direct);
-            loss(&again).backward();
+            // Nobody else may walk it: the segment could be computed on two threads at once.
+            assert!(loss(&again).f_backward().is_err());
+            drop_gradients([&x, &y, &w]);
+            passes.borrow_mut().clear();
+            let again = segments.recompute(&[&x, &y], 2, |inputs, pass| {
+                passes.borrow_mut().push(pass);
+                segment(inputs, &w)
+            });
+            segments.backward(&loss(&again));
             assert_eq!(gradients(), expected);
             assert_eq!(*passes.borrow(), [Pass::First, Pass::Again]);
             segments.recompute(&[&x, &y], 2, |inputs, _| segment(inputs, &w))
@@ -183,6 +191,31 @@ mod tests {
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| in_bfloat16(&w, || panic!("inside"))));
         assert!(panicked.is_err());
         assert_eq!(w.matmul(&w).kind(), Kind::Float);
+    }
+
+    /// A weight that a segment has used has its gradient from uses outside, too, in mixed precision.
+    #[test]
+    fn weights_inside_and_outside_of_a_segment_have_both_gradients() {
+        let options = (Kind::Float, Device::Cpu);
+        let w = Tensor::ones([2, 2], options).set_requires_grad(true);
+        let x = Tensor::ones([2, 2], options).set_requires_grad(true);
+        let gradient = |recomputed: bool| {
+            drop_gradients([&w, &x]);
+            segments(|segments| {
+                let y = in_bfloat16(&w, || {
+                    let inner = match recomputed {
+                        true => {
+                            segments.recompute(&[&x], 1, |inputs, _| vec![inputs[0].matmul(&w)]).remove(0)
+                        }
+                        false => x.matmul(&w),
+                    };
+                    inner.matmul(&w)
+                });
+                segments.backward(&y.sum(Kind::Float));
+            });
+            w.grad().copy()
+        };
+        assert_eq!(gradient(true), gradient(false));
     }
 
     #[test]

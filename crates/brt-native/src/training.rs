@@ -7,7 +7,10 @@ use std::{
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     slice,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tch::Tensor;
@@ -105,24 +108,56 @@ pub enum Pass {
 /// A function that is called in the forward pass and again in the backward pass.
 type Segment<'env> = Box<dyn Fn(&[Tensor], Pass) -> Vec<Tensor> + 'env>;
 
-/// Where a segment is kept between the passes; empty when its scope has ended.
-type Slot = Mutex<Option<Segment<'static>>>;
+/// Where a segment is kept between the passes.
+struct Slot {
+    /// Empty when the scope has ended.
+    segment: Mutex<Option<Segment<'static>>>,
+    scope: Arc<Scope>,
+}
+
+/// What all segments of a scope share.
+#[derive(Default)]
+struct Scope {
+    /// Whether the scope's thread waits for a backward pass, on whatever thread libtorch walks it.
+    is_walked: AtomicBool,
+    /// Held while a segment is computed: one at a time.
+    turn: Mutex<()>,
+}
 
 /// The segments of a forward and a backward pass that keep their inputs alone: see [`segments`].
-#[derive(Default)]
 pub struct Segments<'env> {
     slots: RefCell<Vec<Arc<Slot>>>,
+    scope: Arc<Scope>,
     /// Invariant, so that no shorter borrow passes for `'env`.
     lifetime: PhantomData<Cell<&'env ()>>,
 }
 
 /// Runs `work`, the forward and the backward pass of a step, in which [`Segments::recompute`] may borrow what outlives the
-/// call. When it has ended, a graph that is left over can no longer be walked backwards through them.
+/// call. Its graph is walked by [`Segments::backward`] alone: while that lasts, and at no other time, are segments
+/// computed again.
 pub fn segments<'env, T>(work: impl FnOnce(&Segments<'env>) -> T) -> T {
-    work(&Segments::default())
+    work(&Segments { slots: RefCell::default(), scope: Arc::default(), lifetime: PhantomData })
 }
 
 impl<'env> Segments<'env> {
+    /// Adds the gradients of `loss` to those of all parameters.
+    ///
+    /// # Panics
+    /// Where `loss` is no scalar with a graph, or a segment panics.
+    #[track_caller]
+    pub fn backward(&self, loss: &Tensor) {
+        /// Says that the walk is over, also when it panics.
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::SeqCst);
+            }
+        }
+        self.scope.is_walked.store(true, Ordering::SeqCst);
+        let _over = Over(&self.scope.is_walked);
+        loss.backward();
+    }
+
     /// Returns what `segment` makes of `inputs`, and keeps of it nothing but the inputs: the backward pass computes it
     /// again.
     ///
@@ -131,7 +166,7 @@ impl<'env> Segments<'env> {
     ///
     /// # Panics
     /// Where `segment` panics or returns another number of tensors than `num_outputs`. No input requires a gradient:
-    /// then nothing would flow back into the parameters.
+    /// then nothing would flow back into the parameters. `num_outputs` is 0. A segment is given within another.
     #[track_caller]
     pub fn recompute<F>(&self, inputs: &[&Tensor], num_outputs: usize, segment: F) -> Vec<Tensor>
     where
@@ -141,15 +176,17 @@ impl<'env> Segments<'env> {
             inputs.iter().any(|x| x.requires_grad()),
             "recompute: expected an input that requires a gradient"
         );
+        assert!(num_outputs > 0, "recompute: expected a segment with outputs");
         let segment: Segment<'env> = Box::new(segment);
-        // SAFETY: the slot is emptied when `self` is dropped, which is at the end of `segments`; `'env` outlives that call,
-        // for it is a parameter of it.
+        // SAFETY: the slot is emptied when `self` is dropped, which is at the end of `segments`, the only place that makes
+        // one; `'env` outlives that call, for it is a parameter of it. It is called now, by this thread, or while this
+        // thread waits in `backward`, and never twice at a time: nothing that it borrows is used by two threads at once.
         let segment: Segment<'static> = unsafe { std::mem::transmute(segment) };
         #[expect(
             clippy::arc_with_non_send_sync,
             reason = "on CUDA the backward pass runs on a thread of libtorch, while this one waits"
         )]
-        let slot: Arc<Slot> = Arc::new(Mutex::new(Some(segment)));
+        let slot = Arc::new(Slot { segment: Mutex::new(Some(segment)), scope: Arc::clone(&self.scope) });
         self.slots.borrow_mut().push(Arc::clone(&slot));
         let mut inputs: Vec<_> = inputs.iter().map(|input| raw(input)).collect();
         let mut outputs = vec![std::ptr::null_mut(); num_outputs];
@@ -173,7 +210,7 @@ impl<'env> Segments<'env> {
 impl Drop for Segments<'_> {
     fn drop(&mut self) {
         for slot in self.slots.get_mut() {
-            slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            slot.segment.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
     }
 }
@@ -196,8 +233,13 @@ extern "C" fn call_segment(
     let pass = if again == 0 { Pass::First } else { Pass::Again };
     // A panic must not cross C++; its message was printed by the panic hook.
     let computed = catch_unwind(AssertUnwindSafe(|| {
-        let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().map(|segment| segment(&inputs, pass))
+        let is_allowed = pass == Pass::First || slot.scope.is_walked.load(Ordering::SeqCst);
+        let _turn = match slot.scope.turn.try_lock() {
+            Err(TryLockError::WouldBlock) => return None,
+            turn => turn.ok(), // One that panicked has left nothing behind.
+        };
+        let segment = slot.segment.lock().unwrap_or_else(PoisonError::into_inner);
+        segment.as_ref().filter(|_| is_allowed).map(|segment| segment(&inputs, pass))
     }));
     let computed = computed.ok().flatten().filter(|computed| computed.len() == num_outputs);
     let Some(computed) = computed else { return 1 };

@@ -19,9 +19,17 @@ thread_local! {
 
 /// Runs `pass` and returns with its result what it reported: the mean of each number over all reports of its name.
 pub fn observe<T>(pass: impl FnOnce() -> T) -> (T, BTreeMap<String, f64>) {
-    PROBE.with(|probe| *probe.borrow_mut() = Some(Probe::default()));
+    /// Sets the probe that was there before, also when `pass` panics.
+    struct Restore(Option<Probe>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PROBE.with(|probe| *probe.borrow_mut() = self.0.take());
+        }
+    }
+    let restore = Restore(PROBE.with(|probe| probe.borrow_mut().replace(Probe::default())));
     let result = pass();
     let seen = PROBE.with(|probe| probe.borrow_mut().take()).unwrap_or_default().seen;
+    drop(restore);
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
     (result, seen.into_iter().map(|(name, values)| (name, mean(values))).collect())
 }

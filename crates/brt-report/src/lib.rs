@@ -2,12 +2,13 @@
 //!
 //! One run of `brt train` ends with one [`RunResult`] in `result.json` and leaves one [`MetricsLine`] per logged
 //! step in `metrics.jsonl`; `brt time` writes a [`TimingResult`]. `xtask` reads these files and nothing else of a
-//! run. Every quantity carries its unit in its name.
+//! run. Every quantity carries its unit in its name. [`plot`] draws them.
 #![deny(missing_docs)]
 
 mod evaluation;
 mod facts;
 mod file;
+pub mod plot;
 mod run;
 mod timing;
 

@@ -24,7 +24,8 @@ pub struct MetricsLine {
     pub gradient_norm: f64,
     /// Median wall time of a step since the last line, in seconds.
     pub step_secs: f64,
-    /// Number of tokens trained on per second of wall time since the last line.
+    /// Number of tokens trained on per second of wall time of the steps since the last line; validation and checkpoints
+    /// do not count.
     #[serde(default)]
     pub tokens_per_sec: f64,
     /// Number of updates of the whole run that were left out because something was not finite.

@@ -1,9 +1,9 @@
 //! Trains a model of your own, a recurrent counter, on batches of your own: only the trait is needed.
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
-use brt_native::Segments;
 use brt_trainer::{
     AdamWConfig, Decay, Learner, LearnerConfig, Model, NonFinite, OptimizerConfig, Schedule, ScheduleConfig,
+    Segments,
 };
 use tch::{Device, Kind, Tensor};
 

@@ -10,7 +10,7 @@ use std::{
 use brt_data::{StreamCursor, TokenSet};
 use brt_lm::LanguageModel;
 use brt_ops::checkpoint::{load_into, save};
-use brt_report::{read_json, write_json};
+use brt_report::{read_json, write_atomic, write_json};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
@@ -18,7 +18,7 @@ use tch::{Device, Tensor};
 use crate::{RunConfig, TrainError, Trainer, meters::Totals};
 
 /// Layout of a checkpoint; another one is refused.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// The part of a checkpoint that is not tensors: `trainer.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub(crate) const FORMAT: u32 = 2;
 pub(crate) struct TrainerRecord {
     pub(crate) format: u32,
     pub(crate) num_steps: u64,
+    /// Number of updates of the optimiser: steps but for those that were skipped.
+    pub(crate) num_updates: u64,
     pub(crate) seed: u64,
     /// Place in the data; `None` for imported weights, which come without optimiser and state.
     pub(crate) cursor: Option<StreamCursor>,
@@ -37,6 +39,9 @@ pub(crate) struct TrainerRecord {
 /// A file of tensors, by name.
 pub(crate) type TensorFile = (&'static str, Vec<(String, Tensor)>);
 
+/// The file of [`TrainerRecord`], and that of its SHA-256.
+const RECORD_FILE: &str = "trainer.json";
+const RECORD_DIGEST_FILE: &str = "trainer.sha256";
 const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.safetensors";
@@ -101,7 +106,9 @@ pub(crate) fn write(
             save(&part.join(file), tensors)?;
             record.sha256.insert((*file).into(), digest(&part.join(file))?);
         }
-        Ok(write_json(&part.join("trainer.json"), &record)?)
+        write_json(&part.join(RECORD_FILE), &record)?;
+        let digest = digest(&part.join(RECORD_FILE))?;
+        Ok(write_atomic(&part.join(RECORD_DIGEST_FILE), format!("{digest}\n").as_bytes())?)
     })();
     if let Err(error) = written {
         let _ = fs::remove_dir_all(&part); // A full disk: make room, keep what was there.
@@ -114,7 +121,9 @@ pub(crate) fn write(
     tracing::info!(path = %whole.display(), "checkpoint written");
     for old in keep.dropped(&steps(&folder)?) {
         let old = folder.join(format!("step-{old}"));
-        fs::remove_dir_all(&old).map_err(TrainError::io(&old, "remove"))?;
+        if let Err(error) = fs::remove_dir_all(&old) {
+            tracing::warn!("{}: cannot remove this older checkpoint: {error}", old.display());
+        }
     }
     Ok(whole)
 }
@@ -135,6 +144,11 @@ fn remove_parts(folder: &Path) {
 pub fn latest_checkpoint(run: &Path) -> Result<Option<PathBuf>, TrainError> {
     let folder = run.join("checkpoints");
     Ok(steps(&folder)?.last().map(|step| folder.join(format!("step-{step}"))))
+}
+
+/// Returns the number of a run's whole checkpoints.
+pub(crate) fn count(run: &Path) -> Result<u64, TrainError> {
+    Ok(steps(&run.join("checkpoints"))?.len() as u64)
 }
 
 /// Returns the steps of all whole checkpoints, sorted. Unfinished ones end in `.part`.
@@ -158,6 +172,15 @@ pub(crate) fn read(
     set: &Arc<TokenSet>,
 ) -> Result<TrainerRecord, TrainError> {
     let record = read_record(checkpoint)?;
+    read_tensors(checkpoint, record, trainer, set).map_err(|error| broken(checkpoint, error))
+}
+
+fn read_tensors(
+    checkpoint: &Path,
+    record: TrainerRecord,
+    trainer: &mut Trainer,
+    set: &Arc<TokenSet>,
+) -> Result<TrainerRecord, TrainError> {
     let state = trainer.state();
     let mut files = vec![model_file(trainer.model())];
     if record.cursor.is_some() {
@@ -170,7 +193,7 @@ pub(crate) fn read(
     }
     match record.cursor.clone() {
         Some(cursor) => {
-            trainer.learner.optimizer.set_num_steps(record.num_steps);
+            trainer.learner.resume(record.num_steps, record.num_updates);
             trainer.set_state(&state);
             trainer.seek(Arc::clone(set), cursor)?;
         }
@@ -192,7 +215,8 @@ pub fn load_model(run: &Path, device: Device) -> Result<(LanguageModel, RunConfi
     let checkpoint = latest_checkpoint(run)?.ok_or_else(|| TrainError::NoCheckpoint { path: run.into() })?;
     let config = RunConfig::load(&run.join("config.toml"), &[])?;
     let record = read_record(&checkpoint)?;
-    verify(&checkpoint, MODEL_FILE, &record)?;
+    let whole = verify(&checkpoint, MODEL_FILE, &record);
+    whole.map_err(|error| broken(&checkpoint, error))?;
     let model = LanguageModel::new(config.model.clone(), record.seed, device)?;
     load_into(&checkpoint.join(MODEL_FILE), &model.params().named())?;
     Ok((model, config))
@@ -203,29 +227,51 @@ fn read_record(checkpoint: &Path) -> Result<TrainerRecord, TrainError> {
     struct Version {
         format: u32,
     }
-    let path = checkpoint.join("trainer.json");
-    let Version { format } = read_json(&path, "the record of a checkpoint")?;
-    match format {
-        FORMAT => Ok(read_json(&path, "the record of a checkpoint")?),
-        got => Err(TrainError::Format { path, expected: FORMAT, got }),
+    let path = checkpoint.join(RECORD_FILE);
+    let read = || {
+        let Version { format } = read_json(&path, "the record of a checkpoint")?;
+        if format != FORMAT {
+            return Err(TrainError::Format { path: path.clone(), expected: FORMAT, got: format });
+        }
+        let digest_path = checkpoint.join(RECORD_DIGEST_FILE);
+        let expected = fs::read_to_string(&digest_path).map_err(TrainError::io(&digest_path, "read"))?;
+        check_digest(&path, expected.trim())?;
+        Ok(read_json(&path, "the record of a checkpoint")?)
+    };
+    read().map_err(|error| broken(checkpoint, error))
+}
+
+/// Checks a file of tensors.
+fn verify(checkpoint: &Path, file: &str, record: &TrainerRecord) -> Result<(), TrainError> {
+    check_digest(&checkpoint.join(file), record.sha256.get(file).map_or("", String::as_str))
+}
+
+fn check_digest(path: &Path, expected: &str) -> Result<(), TrainError> {
+    let (got, expected) = (digest(path)?, expected.to_owned());
+    match got == expected {
+        true => Ok(()),
+        false => Err(TrainError::Damaged { path: path.into(), expected, got }),
     }
 }
 
-fn verify(checkpoint: &Path, file: &str, record: &TrainerRecord) -> Result<(), TrainError> {
-    let path = checkpoint.join(file);
-    let got = digest(&path)?;
-    let expected = record.sha256.get(file).cloned().unwrap_or_default();
-    if got == expected {
-        return Ok(());
+/// Returns what is wrong with a checkpoint with the advice to go on from the one before; an error that has nothing to do
+/// with damage stays as it is.
+fn broken(checkpoint: &Path, error: TrainError) -> TrainError {
+    let is_damage = matches!(
+        error,
+        TrainError::Damaged { .. } | TrainError::Record(_) | TrainError::Io { .. } | TrainError::Tensors(_)
+    );
+    if !is_damage {
+        return error;
     }
-    let older = checkpoint.parent().map(steps).transpose()?.unwrap_or_default();
-    let advice = match older.into_iter().rev().find(|step| *step < record.num_steps) {
-        Some(step) => {
-            format!("remove the folder {} to go on from step {step}", checkpoint.display())
-        }
+    let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
+    let step: u64 = name.strip_prefix("step-").and_then(|step| step.parse().ok()).unwrap_or(0);
+    let all = checkpoint.parent().and_then(|folder| steps(folder).ok()).unwrap_or_default();
+    let advice = match all.into_iter().rev().find(|older| *older < step) {
+        Some(older) => format!("remove the folder {} to go on from step {older}", checkpoint.display()),
         None => "there is no older one: start the run anew".into(),
     };
-    Err(TrainError::Damaged { path, expected, got, advice })
+    TrainError::Checkpoint { advice, source: Box::new(error) }
 }
 
 fn digest(path: &Path) -> Result<String, TrainError> {

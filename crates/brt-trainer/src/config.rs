@@ -4,7 +4,7 @@ use brt_data::{Pack, Rank, StreamConfig, TargetRule};
 use brt_lm::{ConfigError, ModelConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdafactorConfig, AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, Sink};
+use crate::{AdafactorConfig, AdamWConfig, MuonConfig, OptimizerConfig, Schedule, ScheduleConfig, Sink};
 
 /// A run. A file must give every key, by itself or through `extends`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -185,8 +185,22 @@ impl RunConfig {
             max,
             max.is_finite() && max > 0.,
         )?;
+        self.validate_keeping()?;
         self.validate_optimizer()?;
         self.validate_schedule()
+    }
+
+    /// Refuses options that would do nothing, or something twice.
+    fn validate_keeping(&self) -> Result<(), ConfigError> {
+        let train = &self.train;
+        let (every, checkpoint_every) = (train.keep_every.unwrap_or(0), train.checkpoint_every);
+        let expected = format!("a multiple of train.checkpoint_every, {checkpoint_every}");
+        ConfigError::check("train", "keep_every", &expected, every, every.is_multiple_of(checkpoint_every))?;
+        let (expected, fits) = ("false without train.validate_every", train.validate_every > 0);
+        ConfigError::check("train", "keep_best", expected, train.keep_best, fits || !train.keep_best)?;
+        let is_twice = |(idx, sink): (usize, &Sink)| train.sinks[..idx].contains(sink);
+        let twice = train.sinks.iter().enumerate().any(is_twice);
+        ConfigError::check("train", "sinks", "each kind once", format!("{:?}", train.sinks), !twice)
     }
 
     fn validate_optimizer(&self) -> Result<(), ConfigError> {
@@ -224,6 +238,10 @@ impl RunConfig {
     }
 
     fn validate_schedule(&self) -> Result<(), ConfigError> {
+        if let Schedule::Wsd { decay_part, .. } = self.schedule.schedule {
+            let fits = decay_part > 0. && decay_part <= 1.;
+            ConfigError::check("schedule", "decay_part", "a number above 0.0, up to 1.0", decay_part, fits)?;
+        }
         let multiplier = self.schedule.multiplier;
         let rates = self.schedule.schedule.rates();
         for (key, got) in rates.into_iter().chain([("multiplier", multiplier)]) {

@@ -80,8 +80,8 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
-    /// A checkpoint is not what was written.
-    #[error("{path}: expected SHA-256 {expected}, got {got}: the checkpoint is damaged; {advice}")]
+    /// A file of a checkpoint is not what was written.
+    #[error("{path}: expected SHA-256 {expected}, got {got}")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -89,8 +89,14 @@ pub enum TrainError {
         expected: String,
         /// Digest of the file as it is.
         got: String,
+    },
+    /// A checkpoint cannot be read.
+    #[error("{source}: the checkpoint is damaged; {advice}")]
+    Checkpoint {
         /// What to do.
         advice: String,
+        /// What is wrong with it.
+        source: Box<TrainError>,
     },
     /// A checkpoint of another version of brt.
     #[error(

@@ -33,10 +33,16 @@ pub(crate) fn enter(out: &Path, config: &RunConfig, resume: Resume) -> Result<Fi
 /// Checks that the file system of a run's folder has room for some checkpoints of this size.
 pub(crate) fn check_space(out: &Path, checkpoint_bytes: u64, num_checkpoints: u64) -> Result<(), TrainError> {
     let expected = checkpoint_bytes.saturating_mul(num_checkpoints);
-    match brt_native::available_bytes(out) {
+    match brt_native::available_bytes(&existing(out)) {
         Some(got) if got < expected => Err(TrainError::Space { path: out.into(), expected, got }),
         _ => Ok(()),
     }
+}
+
+/// Returns a folder, or the first one above it that exists.
+pub(crate) fn existing(folder: &Path) -> PathBuf {
+    let found = folder.ancestors().find(|path| path.exists() && !path.as_os_str().is_empty());
+    found.unwrap_or(Path::new(".")).to_path_buf()
 }
 
 /// Takes the lock of a run's folder: two processes in one folder would spoil each other's files.

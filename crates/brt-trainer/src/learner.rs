@@ -31,6 +31,11 @@ pub trait Model {
     /// Returns a state without its graph.
     fn detach(state: &Self::State) -> Self::State;
 
+    /// Returns the state after a batch whose step is left out: the one before it, but for texts that begin in the batch.
+    fn skip(&self, _batch: &Self::Batch, before: &Self::State) -> Self::State {
+        Self::detach(before)
+    }
+
     /// Returns the tensors of a state with names, for the search of what is not finite.
     fn state_tensors(state: &Self::State) -> Vec<(String, Tensor)>;
 }
@@ -76,6 +81,7 @@ pub struct Learner<M: Model> {
     pub(crate) states: Vec<M::State>,
     config: LearnerConfig,
     seed: u64,
+    num_steps: u64,
     parameters: Vec<(String, Tensor)>,
 }
 
@@ -86,20 +92,21 @@ impl<M: Model> Learner<M> {
         let parameters = model.parameters();
         let shared = parameters.iter().map(|(name, p)| (name.clone(), p.shallow_clone())).collect();
         let optimizer = Optimizer::new(config.optimizer, shared);
-        Self { model, optimizer, states, config, seed, parameters }
+        Self { model, optimizer, states, config, seed, num_steps: 0, parameters }
     }
 
     /// Trains on a batch that comes in parts, as many as there are states: their gradients are added, and the step is
     /// that of the parts as one batch.
     ///
     /// # Errors
-    /// [`TrainError::NotFinite`] under [`NonFinite::Stop`]; parameters and states are then as before the step.
+    /// [`TrainError::NotFinite`] under [`NonFinite::Stop`] where the loss, a gradient or the state after the batch is not
+    /// finite; parameters and states are then as before the step.
     ///
     /// # Panics
     /// Where the number of parts is not that of the states.
     pub fn step(&mut self, parts: &[M::Batch]) -> Result<StepReport, TrainError> {
         assert_eq!(parts.len(), self.states.len(), "step: one part of the batch for each state");
-        let step = self.num_steps();
+        let step = self.num_steps;
         let num_scored: u64 = parts.iter().map(M::num_scored).sum();
         brt_native::drop_gradients(self.parameters.iter().map(|(_, p)| p));
         let (mut loss_nats, mut after) = (0., vec![]);
@@ -108,7 +115,7 @@ impl<M: Model> Learner<M> {
             let stream = if idx == 0 { format!("step {step}") } else { format!("step {step}, part {idx}") };
             let (nats, state) = brt_native::segments(|segments| {
                 let (nats, state) = seeded(self.seed, &stream, || self.model.loss(batch, before, segments));
-                (&nats / num_scored.max(1) as f64).backward();
+                segments.backward(&(&nats / num_scored.max(1) as f64));
                 (nats.double_value(&[]), M::detach(&state)) // Backpropagation through time ends with the segment.
             });
             loss_nats += nats;
@@ -116,26 +123,43 @@ impl<M: Model> Learner<M> {
         }
         let gradient_norm = self.gradient_norm();
         let learning_rate = self.config.schedule.learning_rate(step, self.config.num_steps);
-        let is_skipped = !(loss_nats.is_finite() && gradient_norm.is_finite());
+        let is_skipped = !(loss_nats.is_finite() && gradient_norm.is_finite() && are_finite::<M>(&after));
         if is_skipped {
-            let error = self.not_finite(step, loss_nats, gradient_norm);
+            let (what, got) = self.first_not_finite(&after, loss_nats, gradient_norm);
             if self.config.non_finite == NonFinite::Stop {
-                return Err(error);
+                return Err(TrainError::NotFinite { step: step + 1, what, got });
             }
-            tracing::warn!("{error}; the step is skipped");
-            self.optimizer.set_num_steps(step + 1); // The states stay as they are.
+            tracing::warn!("step {}: {what} is {got}: the update is left out", step + 1);
+            after = parts
+                .iter()
+                .zip(&self.states)
+                .map(|(batch, before)| self.model.skip(batch, before))
+                .collect();
         } else {
             self.clip(gradient_norm);
             self.optimizer.step(learning_rate);
-            self.states = after;
         }
-        let step = step + 1;
+        self.states = after;
+        self.num_steps += 1;
+        let step = self.num_steps;
         Ok(StepReport { step, loss_nats, num_scored, learning_rate, gradient_norm, is_skipped })
     }
 
-    /// Returns the number of finished steps.
+    /// Returns the number of finished steps, those that were skipped included.
     pub fn num_steps(&self) -> u64 {
-        self.optimizer.num_steps()
+        self.num_steps
+    }
+
+    /// Returns the optimiser, whose moments and number of updates are part of what a checkpoint needs.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+
+    /// Sets the numbers of finished steps and of updates, when parameters, moments ([`Optimizer::named`]) and states
+    /// ([`Self::states_mut`]) are those of a checkpoint.
+    pub fn resume(&mut self, num_steps: u64, num_updates: u64) {
+        self.num_steps = num_steps;
+        self.optimizer.set_num_steps(num_updates);
     }
 
     /// Returns the states that are carried to the next step, one for each part of a batch.
@@ -155,7 +179,7 @@ impl<M: Model> Learner<M> {
     pub fn check_finite(&self) -> Result<(), TrainError> {
         let parameters = self.parameters.iter().map(|(name, p)| (name.clone(), p.shallow_clone()));
         match first_not_finite(parameters) {
-            Some((what, got)) => Err(TrainError::NotFinite { step: self.num_steps(), what, got }),
+            Some((what, got)) => Err(TrainError::NotFinite { step: self.num_steps, what, got }),
             None => Ok(()),
         }
     }
@@ -184,19 +208,27 @@ impl<M: Model> Learner<M> {
         gradients.filter(|(_, gradient)| gradient.defined()).collect()
     }
 
-    /// Returns the error of a step, with the name of the first tensor that is not finite.
-    fn not_finite(&self, step: u64, loss_nats: f64, gradient_norm: f64) -> TrainError {
+    /// Returns name and value of the first thing in a step that is not finite, from its source on.
+    fn first_not_finite(&self, after: &[M::State], loss_nats: f64, gradient_norm: f64) -> (String, f64) {
         let parameters =
             self.parameters.iter().map(|(name, p)| (format!("parameter {name}"), p.shallow_clone()));
-        let states = self.states.iter().flat_map(M::state_tensors);
-        let states = states.map(|(name, tensor)| (format!("state {name}"), tensor));
+        let states = |states, place: &'static str| named_states::<M>(states, place);
         let gradients = self.gradients().into_iter().map(|(name, g)| (format!("gradient of {name}"), g));
-        let first = first_not_finite(parameters.chain(states).chain(gradients));
-        let loss = ("loss".to_owned(), loss_nats);
-        let norm = ("gradient norm".to_owned(), gradient_norm);
-        let (what, got) = first.unwrap_or(if loss_nats.is_finite() { norm } else { loss });
-        TrainError::NotFinite { step, what, got }
+        let known = parameters.chain(states(&self.states, "state")).chain(gradients);
+        let first = first_not_finite(known.chain(states(after, "state after the step")));
+        let (loss, norm) = (("loss".to_owned(), loss_nats), ("gradient norm".to_owned(), gradient_norm));
+        first.unwrap_or(if loss_nats.is_finite() { norm } else { loss })
     }
+}
+
+/// Returns whether all values of all states are finite.
+fn are_finite<M: Model>(states: &[M::State]) -> bool {
+    first_not_finite(named_states::<M>(states, "").filter(|(_, tensor)| tensor.is_floating_point())).is_none()
+}
+
+fn named_states<M: Model>(states: &[M::State], place: &str) -> impl Iterator<Item = (String, Tensor)> {
+    let named = states.iter().flat_map(M::state_tensors);
+    named.map(move |(name, tensor)| (format!("{place} {name}"), tensor))
 }
 
 /// Returns the first of named tensors that has a value that is not finite, and the sum of its values.

@@ -24,6 +24,7 @@ mod timing;
 mod trainer;
 mod transfer;
 
+pub use brt_native::Segments;
 pub use checkpoint::{latest_checkpoint, load_model};
 pub use config::{DataConfig, EvaluationConfig, Memory, NonFinite, Precision, RunConfig, TrainConfig};
 pub use config_file::{ConfigFileError, Override};

@@ -25,6 +25,8 @@ pub(crate) struct Totals {
     pub(crate) pending_nats: f64,
     /// Number of tokens since the last line of the metrics.
     pub(crate) pending_tokens: u64,
+    /// Wall time of the steps since the last line of the metrics.
+    pub(crate) pending_secs: f64,
     /// Median step time of the last session that made a step.
     pub(crate) median_step_secs: f64,
     /// Largest resident memory of any session.
@@ -33,6 +35,8 @@ pub(crate) struct Totals {
     pub(crate) num_skipped: u64,
     /// The best validation loss so far.
     pub(crate) best: Option<Best>,
+    /// Step of the best checkpoint that was saved.
+    pub(crate) kept_best: Option<u64>,
     /// Mean and mean square of the loss of the last steps, in nats per token, as weighted means.
     pub(crate) loss_moments: [f64; 2],
     /// Number of steps that they are of.
@@ -75,6 +79,7 @@ impl Meters {
         let report = trainer.step()?;
         let secs = start.elapsed().as_secs_f64();
         self.totals.elapsed_secs += secs;
+        self.totals.pending_secs += secs;
         self.totals.cpu_secs += brt_native::cpu_secs() - cpu_secs;
         if report.is_skipped {
             self.totals.num_skipped += 1;
@@ -110,23 +115,30 @@ impl Meters {
 
     /// Notes a validation loss; returns whether it is the best so far.
     pub(crate) fn validated(&mut self, step: u64, bits_per_byte: f64) -> bool {
-        let is_best = self.totals.best.is_none_or(|best| bits_per_byte < best.bits_per_byte);
+        let is_better = |best: Best| bits_per_byte < best.bits_per_byte;
+        let is_best = bits_per_byte.is_finite() && self.totals.best.is_none_or(is_better);
         if is_best {
             self.totals.best = Some(Best { step, bits_per_byte });
         }
         is_best
     }
 
-    /// Returns the step of the best validation loss.
-    pub(crate) fn best_step(&self) -> Option<u64> {
-        self.totals.best.map(|best| best.step)
+    /// Returns the step of the best checkpoint once that of `step` is saved, for [`Self::kept`].
+    pub(crate) fn best_to_keep(&self, step: u64) -> Option<u64> {
+        let is_best = self.totals.best.is_some_and(|best| best.step == step);
+        if is_best { Some(step) } else { self.totals.kept_best }
+    }
+
+    /// Notes the step of the best checkpoint that is there.
+    pub(crate) fn kept(&mut self, best: Option<u64>) {
+        self.totals.kept_best = best;
     }
 
     /// Returns the line of the metrics that is due after a step, and starts the next one.
     pub(crate) fn line(&mut self, report: &StepReport, bytes_per_token: f64) -> MetricsLine {
         let nats = std::mem::take(&mut self.totals.pending_nats);
         let tokens = std::mem::take(&mut self.totals.pending_tokens);
-        let secs = std::mem::take(&mut self.pending_secs);
+        let secs = std::mem::take(&mut self.totals.pending_secs);
         // Where every step was skipped there is no loss but that of earlier ones.
         let loss = if tokens > 0 { nats / tokens as f64 } else { self.totals.loss_moments[0] };
         let train_bits_per_token = loss * std::f64::consts::LOG2_E;
@@ -137,8 +149,8 @@ impl Meters {
             train_bits_per_byte: train_bits_per_token / bytes_per_token,
             learning_rate: report.learning_rate,
             gradient_norm: if report.gradient_norm.is_finite() { report.gradient_norm } else { 0. },
-            tokens_per_sec: tokens as f64 / secs.iter().sum::<f64>().max(1e-9),
-            step_secs: median(secs),
+            tokens_per_sec: tokens as f64 / secs.max(1e-9),
+            step_secs: median(std::mem::take(&mut self.pending_secs)),
             num_skipped: self.totals.num_skipped,
             unix_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0., |time| time.as_secs_f64()),
             validation_bits_per_byte: None,

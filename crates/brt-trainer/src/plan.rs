@@ -1,13 +1,13 @@
 //! What a run will be, before it is: sizes, memory, data, disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use brt_data::{Counts, Manifest, Split};
 use brt_lm::{LanguageModel, ModelState};
 use brt_report::ModelFacts;
 use tch::{Device, Tensor};
 
-use crate::{Memory, Optimizer, RunConfig, TrainError, model_facts, trainer::check_vocabulary};
+use crate::{Memory, Optimizer, RunConfig, TrainError, folder, model_facts, trainer::check_vocabulary};
 
 /// What a run will be.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +72,7 @@ impl Plan {
             state_bytes,
             activation_bytes: 4 * activations * step_tokens / config.train.num_parts() as u64,
             checkpoint_bytes: parameter_bytes / 2 + moment_bytes + state_bytes,
-            free_bytes: brt_native::available_bytes(&existing(out)),
+            free_bytes: brt_native::available_bytes(&folder::existing(out)),
             train: counts(Split::Train),
             validation: counts(Split::Validation),
             test: counts(Split::Test),
@@ -98,10 +98,4 @@ fn state_bytes(config: &RunConfig) -> Result<u64, TrainError> {
     let state: ModelState = LanguageModel::new(model, 1, Device::Cpu)?.initial_state(1);
     let bytes = |(_, tensor): &(String, Tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
     Ok(state.named().iter().map(bytes).sum::<u64>() * config.data.batch as u64)
-}
-
-/// Returns the folder, or the first one above it that exists.
-fn existing(folder: &Path) -> PathBuf {
-    let found = folder.ancestors().find(|path| path.exists() && !path.as_os_str().is_empty());
-    found.unwrap_or(Path::new(".")).to_path_buf()
 }

@@ -19,7 +19,7 @@ use crate::{
     evaluate,
     evaluate::evaluate_until,
     folder, latest_checkpoint, machine_facts,
-    meters::Meters,
+    meters::{Meters, Totals},
     model_facts,
     sinks::Sinks,
     statistics::statistics,
@@ -118,12 +118,10 @@ impl Run {
         validation.check(&config)?;
         test.check(&config)?;
         let trainer = Trainer::new(config, Arc::clone(&training_set), options.seed, options.device)?;
+        check_space(&trainer, &options)?;
         let lock = folder::enter(&options.out, trainer.config(), options.resume)?;
         folder::keep_tokenizer(&options.out, &options.data, &manifest, trainer.config())?;
-        let train = &trainer.config().train;
-        let checkpoint_bytes = checkpoint::num_bytes(&checkpoint::files(&trainer));
-        folder::check_space(&options.out, checkpoint_bytes, train.keep_last as u64 + 1)?;
-        let sinks = train.sinks.clone();
+        let sinks = trainer.config().train.sinks.clone();
         let (trainer, meters, curve) = Self::enter(trainer, &options, &training_set)?;
         let sinks = Sinks::begin(&options.out, &sinks, &curve)?;
         let counts = manifest.splits.get(&Split::Train).copied().unwrap_or_default();
@@ -198,10 +196,12 @@ impl Run {
         let mut line = self.meters.line(report, self.bytes_per_token);
         if validate {
             let validation = evaluate(self.trainer.model(), &self.validation, config, StateRule::Carried)?;
-            line.validation_bits_per_byte = Some(validation.mean_bits_per_byte());
+            line.validation_bits_per_byte =
+                Some(validation.mean_bits_per_byte()).filter(|bits| bits.is_finite());
         }
         if observe {
             line.statistics = statistics(self.trainer.model(), &self.validation, config)?;
+            line.statistics.retain(|_, number| number.is_finite()); // JSON has no other numbers.
         }
         self.curve.push(line.clone());
         self.sinks.append(&self.curve);
@@ -209,20 +209,24 @@ impl Run {
     }
 
     /// Writes a checkpoint and returns its folder.
-    fn save(&self) -> Result<PathBuf, TrainError> {
+    fn save(&mut self) -> Result<PathBuf, TrainError> {
         self.trainer.learner.check_finite()?;
         let train = &self.trainer.config().train;
-        let best = self.meters.best_step().filter(|_| train.keep_best);
+        let best = self.meters.best_to_keep(self.trainer.num_steps()).filter(|_| train.keep_best);
         let keep = Keep { last: train.keep_last, every: train.keep_every, best };
         let record = TrainerRecord {
             format: checkpoint::FORMAT,
             num_steps: self.trainer.num_steps(),
+            num_updates: self.trainer.learner.optimizer().num_steps(),
             seed: self.options.seed,
             cursor: Some(self.trainer.cursor()),
-            totals: self.meters.totals(),
+            totals: Totals { kept_best: best, ..self.meters.totals() },
             sha256: Default::default(),
         };
-        checkpoint::write(&self.options.out, &checkpoint::files(&self.trainer), record, keep)
+        self.sinks.sync(&self.curve)?;
+        let written = checkpoint::write(&self.options.out, &checkpoint::files(&self.trainer), record, keep)?;
+        self.meters.kept(best);
+        Ok(written)
     }
 
     /// Goes on from the last checkpoint, where the folder holds one; later lines of the metrics are dropped.
@@ -275,6 +279,19 @@ impl Run {
             build: self.options.build.clone(),
         }))
     }
+}
+
+/// Checks that there is room for the checkpoints that a run keeps, beside those that it has.
+fn check_space(trainer: &Trainer, options: &RunOptions) -> Result<(), TrainError> {
+    if options.out.join("result.json").exists() {
+        return Ok(());
+    }
+    let train = &trainer.config().train;
+    let (steps, checkpoints) = (train.num_steps, checkpoint::count(&options.out)?);
+    let kept_for_ever = train.keep_every.map_or(0, |every| steps / every) + u64::from(train.keep_best);
+    let num_checkpoints = (train.keep_last as u64 + 1 + kept_for_ever).saturating_sub(checkpoints).max(1);
+    let checkpoint_bytes = checkpoint::num_bytes(&checkpoint::files(trainer));
+    folder::check_space(&options.out, checkpoint_bytes, num_checkpoints)
 }
 
 /// Returns an error with its causes in one line.

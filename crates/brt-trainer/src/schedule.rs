@@ -155,3 +155,20 @@ impl ScheduleConfig {
         self.schedule.at(step.max(warmup) as f64, num_steps as f64) * ramp * self.multiplier
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Warm-up, a stable rate, and a straight line down over the last part.
+    #[test]
+    fn warm_up_stable_decay() {
+        let schedule = Schedule::Wsd { max_lr: 0.5, min_lr: 0.1, decay_part: 0.25 };
+        let config = ScheduleConfig { schedule, num_warmup_steps: 10, multiplier: 2. };
+        let expected = [(0, 0.), (5, 0.5), (10, 1.), (74, 1.), (75, 1.), (85, 0.68), (100, 0.2), (200, 0.2)];
+        for (step, rate) in expected {
+            let got = config.learning_rate(step, 100);
+            assert!((got - rate).abs() < 1e-12, "step {step}: {got}, expected {rate}");
+        }
+    }
+}

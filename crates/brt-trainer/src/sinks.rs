@@ -41,6 +41,16 @@ impl Sinks {
         Ok(sinks)
     }
 
+    /// Puts all lines of the curve on the disk: before a checkpoint that stands on them.
+    pub(crate) fn sync(&mut self, curve: &[MetricsLine]) -> Result<(), TrainError> {
+        if self.is_behind {
+            self.rewrite(curve)?;
+            self.is_behind = false;
+        }
+        let path = folder::metrics(&self.out);
+        fs::File::open(&path).and_then(|file| file.sync_all()).map_err(TrainError::io(&path, "sync"))
+    }
+
     /// Writes the last line of the curve. A disk that is full now loses nothing: the lines are written when it is not.
     pub(crate) fn append(&mut self, curve: &[MetricsLine]) {
         let Some(line) = curve.last() else { return };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use brt_data::EvaluationStream;
+use brt_data::{EvaluationStream, SegmentBatch, StreamConfig};
 use brt_lm::{LanguageModel, Mode};
 use brt_ops::probe;
 
@@ -11,8 +11,8 @@ use crate::{HeldOut, RunConfig, TrainError, evaluate::stream, trainer::BatchTens
 /// Number of segments that are read before one is looked at: the states have left their beginning.
 const NUM_SEGMENTS_BEFORE: usize = 4;
 
-/// Returns statistics of the fifth segment of each row of held-out documents (the last one of shorter documents), in
-/// float32:
+/// Returns statistics of the fifth segment of held-out documents side by side, or the last one in which each row has a
+/// document, in float32:
 ///
 /// * `layers.L.cell.…openness.{mean,q05,q50,q95}`: how far gates are open to the update, over states, features and blocks,
 /// * `layers.L.cell.{state_norm,update_norm}`: length of a state vector, and of its change in a block,
@@ -23,16 +23,23 @@ pub(crate) fn statistics(
     held_out: &HeldOut,
     config: &RunConfig,
 ) -> Result<BTreeMap<String, f64>, TrainError> {
-    let mut state = model.initial_state(config.evaluation.batch as i64);
+    let config =
+        StreamConfig { batch: config.evaluation.batch.min(held_out.set.num_documents()), ..stream(config) };
+    let batches = EvaluationStream::new(Arc::clone(&held_out.set), config)?.take(NUM_SEGMENTS_BEFORE + 1);
+    let batches = batches.collect::<Result<Vec<_>, _>>()?;
+    let is_full = |batch: &&SegmentBatch| batch.document_idx.iter().all(Option::is_some);
+    let batches: Vec<&SegmentBatch> = batches.iter().take_while(is_full).collect();
+    let mut state = model.initial_state(config.batch as i64);
     let mut statistics = BTreeMap::new();
-    let batches = EvaluationStream::new(Arc::clone(&held_out.set), stream(config))?;
-    for batch in batches.take(NUM_SEGMENTS_BEFORE + 1) {
-        let tensors = BatchTensors::new(&batch?, model.params().device());
+    for (idx, batch) in batches.iter().enumerate() {
+        let tensors = BatchTensors::new(batch, model.params().device());
         let read = || {
             let before = model.reset_rows(&state, &tensors.start_of_sequence);
             model.forward(&tensors.tokens, &before, Mode::Eval).1
         };
-        (state, statistics) = tch::no_grad(|| probe::observe(read));
+        let is_last = idx + 1 == batches.len();
+        (state, statistics) =
+            tch::no_grad(|| if is_last { probe::observe(read) } else { (read(), BTreeMap::new()) });
     }
     Ok(statistics)
 }

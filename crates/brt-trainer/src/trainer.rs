@@ -57,7 +57,12 @@ impl Model for LanguageModelTraining {
 
     /// In float32, whatever the products were in: sums over many segments must not lose what is small.
     fn detach(state: &ModelState) -> ModelState {
-        state.map(|x| if x.is_floating_point() { x.detach().to_kind(Kind::Float) } else { x.detach() })
+        state.detach().map(|x| if x.is_floating_point() { x.to_kind(Kind::Float) } else { x.shallow_clone() })
+    }
+
+    fn skip(&self, batch: &SegmentBatch, before: &ModelState) -> ModelState {
+        let starts = BatchTensors::new(batch, self.model.params().device()).start_of_sequence;
+        Self::detach(&self.model.reset_rows(before, &starts))
     }
 
     fn state_tensors(state: &ModelState) -> Vec<(String, Tensor)> {

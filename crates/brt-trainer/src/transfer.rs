@@ -37,6 +37,7 @@ pub fn import_weights(
     let record = TrainerRecord {
         format: FORMAT,
         num_steps: 0,
+        num_updates: 0,
         seed: 1,
         cursor: None,
         totals: Totals::default(),

@@ -6,10 +6,9 @@ mod common;
 use std::sync::Arc;
 
 use brt_data::{Split, TokenSet};
-use brt_native::Segments;
 use brt_trainer::{
     AdamWConfig, Decay, Learner, LearnerConfig, Model, NonFinite, OptimizerConfig, ParameterGroup, Schedule,
-    ScheduleConfig, StepReport, Trainer,
+    ScheduleConfig, Segments, StepReport, Trainer,
 };
 use common::Place;
 use tch::{Device, Kind, Tensor};
@@ -97,25 +96,52 @@ fn what_is_not_finite_is_named_and_changes_nothing() {
         |learner: &mut Learner<Linear>, batch: [f64; 2]| learner.step(&[batch]).unwrap_err().to_string();
     let mut one = learner(None, NonFinite::Stop, 1);
     let error = stop(&mut one, [1., f64::INFINITY]);
-    assert!(error.starts_with("step 0: expected a finite gradient of b, got inf"), "{error}");
+    assert!(error.starts_with("step 1: expected a finite gradient of b, got inf"), "{error}");
     assert_eq!((weights(&one), one.num_steps(), one.states()), ([1., 2.], 0, &[0.][..]));
     one.states_mut()[0] = f64::NAN;
     let error = stop(&mut one, [1., 1.]);
-    assert!(error.starts_with("step 0: expected a finite state last, got NaN"), "{error}");
+    assert!(error.starts_with("step 1: expected a finite state last, got NaN"), "{error}");
     let _ = tch::no_grad(|| one.model.a.fill_(f64::NAN));
     let error = stop(&mut one, [1., 1.]);
-    assert!(error.starts_with("step 0: expected a finite parameter a, got NaN"), "{error}");
+    assert!(error.starts_with("step 1: expected a finite parameter a, got NaN"), "{error}");
     assert!(one.check_finite().unwrap_err().to_string().contains("finite a, got NaN"));
 }
 
+/// A step that is left out counts for the schedule, not for the optimiser.
 #[test]
 fn a_step_that_is_skipped_is_counted_as_a_step() {
     let mut one = learner(None, NonFinite::Skip, 1);
     let report = one.step(&[[f64::NAN, 1.]]).unwrap();
     assert!(report.is_skipped && report.step == 1);
+    assert_eq!((one.num_steps(), one.optimizer().num_steps()), (1, 0));
     assert_eq!((weights(&one), one.states()), ([1., 2.], &[0.][..]));
     let report = one.step(&[[1., 1.]]).unwrap();
     assert!(!report.is_skipped && report.step == 2 && report.loss_nats == 3.);
+}
+
+/// A document that begins in a step that is left out begins all the same: its row does not go on with what the row has
+/// read before.
+#[test]
+fn documents_begin_in_skipped_steps_too() {
+    tch::set_num_threads(1);
+    let place = Place::new();
+    let set = Arc::new(TokenSet::open(&place.path("corpus"), Split::Train).unwrap());
+    let config = place.config(&[("train.non_finite", "'skip'"), ("data.batch", "1")]);
+    let mut trainer = Trainer::new(config, set, 5, Device::Cpu).unwrap();
+    let fresh = trainer.state();
+    trainer.step().unwrap();
+    assert_ne!(trainer.state().named(), fresh.named());
+    // Pieces of 200 tokens have four segments: the next one begins with the fifth step.
+    (0..3).for_each(|_| _ = trainer.step().unwrap());
+    let named = trainer.model().params().named();
+    let (_, gain) = named.iter().find(|(name, _)| name == "final_norm.weight").unwrap();
+    let saved = gain.detach().copy();
+    let _ = tch::no_grad(|| gain.shallow_clone().fill_(f64::NAN));
+    assert!(trainer.step().unwrap().is_skipped);
+    let _ = tch::no_grad(|| gain.shallow_clone().copy_(&saved));
+    let initial = trainer.model().initial_state(1).detach();
+    assert_eq!(trainer.state().named(), initial.named());
+    assert!(!trainer.step().unwrap().is_skipped);
 }
 
 /// Trains a language model and returns its reports and, in the end, its parameters.
@@ -154,12 +180,14 @@ fn accumulation_is_the_larger_batch() {
 /// feedback, where a layer runs window by window, its gradients are added in another order.
 #[test]
 fn what_is_computed_again_is_the_same() {
-    let kinds: [&[(&str, &str)]; 6] = [
+    let memory = ("model.memory", "{ layer = 0, capacity = 24, num_neighbours = 4, local_position = true }");
+    let kinds: [&[(&str, &str)]; 7] = [
         &[],
+        &[memory, ("train.precision", "bf16")],
         &[("train.precision", "bf16")],
         &[("model.recurrence.feedback", "true")],
         &[("model.recurrence.gate", "lstm"), ("model.recurrence.layout", "dual"), ("train.accumulate", "3")],
-        &[("model.memory", "{ layer = 0, capacity = 24, num_neighbours = 4, local_position = true }")],
+        &[memory],
         &[("model.carry", "none")],
     ];
     for kind in kinds {
@@ -224,6 +252,24 @@ fn groups_of_parameters() {
     let vectors = of(&skip, ParameterGroup::Vector);
     let endings = ["norm.weight", "temperature", "gate_bias", ".bias"];
     assert!(vectors.iter().all(|name| endings.iter().any(|end| name.ends_with(end))), "{vectors:?}");
+    // Whatever else a model has is a vector, or a matrix of a gate, a feed-forward layer or a network of positions.
+    let kinds: [&[(&str, &str)]; 8] = [
+        &[("model.recurrence.gate", "full"), ("model.recurrence.layout", "single")],
+        &[("model.memory", "{ layer = 0, capacity = 24, num_neighbours = 4, local_position = true }")],
+        &[("model.position", "{ kind = 'rotary', max_half_wavelength = 10000.0 }")],
+        &[("model.position", "{ kind = 'none' }")],
+        &[("model.recurrence.feedback", "true")],
+        &[("model.carry", "none")],
+        &[("model.recurrence.layers", "[0, 1]")],
+        &[("model.recurrence.layout", "dual")],
+    ];
+    let known = ["key", "value", "query", "cross_query", "attention_out", "hidden", "out", "full"];
+    for kind in kinds {
+        for name in of(&groups(kind), ParameterGroup::Matrix) {
+            let owner = name.rsplit('.').nth(1).unwrap();
+            assert!(name.ends_with(".weight") && known.contains(&owner), "{kind:?}: {name}");
+        }
+    }
     let gated = groups(&[("model.recurrence.gate", "lstm"), ("model.recurrence.layout", "dual")]);
     let vectors = of(&gated, ParameterGroup::Vector);
     assert!(vectors.contains(&"layers.1.cell.ffn_gate.forget.bias".into()), "{vectors:?}");

@@ -40,6 +40,84 @@ fn a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_offered() {
     assert_eq!(place.finish("run").training.num_steps, 9);
 }
 
+/// Whatever of a checkpoint is missing, cut short or changed is named, and the one before is offered.
+#[test]
+fn every_damage_to_a_checkpoint_offers_the_one_before() {
+    let place = Place::new();
+    place.run("run", Some(6)).unwrap();
+    let last = place.path("run/checkpoints/step-6");
+    let advice =
+        format!("the checkpoint is damaged; remove the folder {} to go on from step 4", last.display());
+    for file in
+        ["model.safetensors", "optimizer.safetensors", "state.safetensors", "trainer.json", "trainer.sha256"]
+    {
+        let path = last.join(file);
+        let sound = fs::read(&path).unwrap();
+        let mut changed = sound.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        for damaged in [None, Some(&sound[..sound.len() / 2]), Some(&changed[..])] {
+            match damaged {
+                None => fs::remove_file(&path).unwrap(),
+                Some(damaged) => fs::write(&path, damaged).unwrap(),
+            }
+            let error = place.run("run", None).unwrap_err().to_string();
+            assert!(
+                error.contains(&last.display().to_string()) && error.ends_with(&advice),
+                "{file}: {error}"
+            );
+        }
+        fs::write(&path, sound).unwrap();
+    }
+    assert_eq!(place.finish("run").training.num_steps, 9);
+}
+
+/// A disk without room for the checkpoints is told before anything is written, of a new run as of one that goes on.
+#[test]
+fn a_disk_that_is_too_small_is_told_before_the_start() {
+    let place = Place::new();
+    let small = Place::with(&[("train.keep_every", "4")]);
+    let _ = small.config(&[("train.num_steps", "100")]); // 25 checkpoints of 0.3 MB: there is room.
+    let huge = place.config(&[("train.keep_every", "4"), ("train.num_steps", "4000000000000")]);
+    let error = Run::new(huge, place.options("run")).unwrap_err().to_string();
+    assert!(error.contains("bytes of free space for checkpoints, got "), "{error}");
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn options_that_would_do_nothing_are_refused() {
+    let place = Place::new();
+    let cases = [
+        (
+            "train.keep_every",
+            "6",
+            "train.keep_every: expected a multiple of train.checkpoint_every, 4, got 6",
+        ),
+        ("train.sinks", "['csv', 'csv']", "train.sinks: expected each kind once, got [Csv, Csv]"),
+        ("train.accumulate", "2", "train.accumulate: expected a divisor of the 3 rows of data.batch, got 2"),
+        ("train.max_gradient_norm", "0.0", "train.max_gradient_norm: expected a number above 0, got 0"),
+        (
+            "schedule",
+            "{ kind = 'wsd', max_lr = 1.0, min_lr = 0.1, decay_part = nan, num_warmup_steps = 1, multiplier = 1.0 }",
+            "schedule.decay_part: expected a number above 0.0, up to 1.0, got NaN",
+        ),
+    ];
+    let text = fs::read_to_string(place.path("tiny.toml")).unwrap();
+    for (key, value, expected) in cases {
+        let (mut overrides, mut file) = (vec![], text.clone());
+        if key == "schedule" {
+            let (before, rest) = text.split_once("[schedule]").unwrap();
+            let after = rest.split_once("\n\n").unwrap().1;
+            file = format!("schedule = {value}\n{before}{after}");
+        } else {
+            overrides.push(Override { key: key.into(), value: value.into() });
+        }
+        fs::write(place.path("odd.toml"), file).unwrap();
+        let error = RunConfig::load(&place.path("odd.toml"), &overrides).unwrap_err().to_string();
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
+
 /// A checkpoint of an earlier version has other keys; it is refused by its version, not by them.
 #[test]
 fn a_checkpoint_of_another_version_is_refused() {
@@ -48,7 +126,7 @@ fn a_checkpoint_of_another_version_is_refused() {
     let record = place.path("run/checkpoints/step-2/trainer.json");
     fs::write(&record, r#"{"format": 1, "cursor": {"epoch": 3}}"#).unwrap();
     let error = place.run("run", None).unwrap_err().to_string();
-    let expected = "expected checkpoint format 2, got 1; start anew, or use the brt that wrote it";
+    let expected = "expected checkpoint format 3, got 1; start anew, or use the brt that wrote it";
     assert_eq!(error, format!("{}: {expected}", record.display()));
 }
 

@@ -62,11 +62,19 @@ fn an_interrupted_run_equals_an_uninterrupted_one() {
     assert_eq!(place.finish("whole"), whole);
 }
 
+const ADAMW: &str = "kind = \"adamw\"\nbeta1 = 0.9\nbeta2 = 0.98\nepsilon = 1e-8\nweight_decay = 1e-4\n\n";
+const MUON: &str =
+    "kind = \"muon\"\nmomentum = 0.95\nbeta1 = 0.9\nbeta2 = 0.98\nepsilon = 1e-8\nweight_decay = 0.1\n\n";
+
 /// Whatever a model carries and an optimiser keeps is in a checkpoint.
 #[test]
 fn every_kind_of_state_is_resumed() {
     tch::set_num_threads(1);
-    let kinds: [&[(&str, &str)]; 5] = [
+    let kinds: [&[(&str, &str)]; 9] = [
+        &[("train.accumulate", "3"), ("train.memory", "recompute")],
+        &[("train.precision", "bf16"), ("train.keep_best", "true"), ("train.max_gradient_norm", "0.1")],
+        &[("train.accumulate", "3"), ("train.precision", "bf16"), ("train.memory", "recompute")],
+        &[("optimizer", MUON)],
         &[("model.memory", "{ layer = 0, capacity = 24, num_neighbours = 4, local_position = true }")],
         &[("model.carry", "none")],
         &[("model.recurrence.feedback", "true")],
@@ -74,9 +82,13 @@ fn every_kind_of_state_is_resumed() {
         &[], // AdamW
     ];
     for overrides in kinds {
-        let place = Place::with(overrides);
+        let is_optimizer = |(key, _): &&(&str, &str)| *key == "optimizer";
+        let place = Place::with(if overrides.iter().any(|o| is_optimizer(&o)) { &[] } else { overrides });
         if overrides.is_empty() {
-            place.use_adamw();
+            place.use_optimizer(ADAMW);
+        }
+        if let [("optimizer", muon)] = overrides {
+            place.use_optimizer(muon);
         }
         let whole = place.finish("whole");
         assert!(matches!(place.run("cut", Some(4)), Ok(RunOutcome::Interrupted { num_steps: 4 })));

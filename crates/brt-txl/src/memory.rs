@@ -2,7 +2,7 @@
 //!
 //! Source: *Memorizing Transformers*, arXiv 2203.08913, as in the official code of *Block-Recurrent Transformers*.
 
-use brt_ops::{Scope, attention, dims, expect_shape, init::Init};
+use brt_ops::{Scope, attention, dims, expect_shape, init::Init, probe};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -150,7 +150,9 @@ impl KnnMemory {
         let slots = (self.num_written.unsqueeze(1) + position).remainder(capacity).view([batch, 1, len, 1]);
         for (name, store, new) in [("keys", &mut self.keys, keys), ("values", &mut self.values, values)] {
             expect_shape(name, new, &[batch, num_heads, len, head_dim]);
-            let _ = store.scatter_(2, &slots.expand_as(new), &new.detach());
+            // In mixed precision what comes is bfloat16, the store is not.
+            let new = new.detach().to_kind(store.kind());
+            let _ = store.scatter_(2, &slots.expand_as(&new), &new);
         }
         self.num_written = &self.num_written + len;
     }
@@ -178,9 +180,10 @@ impl MemoryAttention {
             Tensor::stack(&neighbours.iter().map(of).collect::<Vec<_>>(), 0) // [n, B, H, W, neighbours, D]
         };
         let (keys, values) = (stack(|n| &n.keys), stack(|n| &n.values));
-        let read = attention(&queries.unsqueeze(-2), &keys, &values, None, None).squeeze_dim(-2);
+        let read = || attention(&queries.unsqueeze(-2), &keys, &values, None, None).squeeze_dim(-2);
+        let read = probe::scope(|| "tokens_to_memory".into(), read);
         let gate = self.gate_bias.sigmoid().view([-1, 1, 1]);
-        local.lerp_tensor(&read, &gate)
+        local.to_kind(gate.kind()).lerp_tensor(&read.to_kind(gate.kind()), &gate)
     }
 
     /// Reads the memory block by block, each block finding those before it, and returns the mix and the memory after the

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use brt_report::MetricsLine;
+use brt_report::{
+    MetricsLine,
+    plot::{self, Marks, NUM_COLOURS, Panel, Range, Scale, Series, WIDTH, smoothed, without_the_start},
+};
 
 use super::{
     report::Report,
     statistics::{ContestantStatistics, PositionMean, mean},
-    svg::{self, Marks, NUM_COLOURS, Panel, Range, Scale, Series, WIDTH},
     tables,
 };
-
-/// Lines of a learning curve that one smoothed point averages.
-const SMOOTHING_SHARE: usize = 40;
 
 /// Returns the plots that the records allow, with their file names.
 pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {
@@ -38,18 +37,11 @@ fn colour(report: &Report, name: &str) -> usize {
 
 /// Draws a legend and panels one below the other.
 fn stack(report: &Report, label: &str, panels: Vec<Panel<'_>>) -> Option<String> {
-    let panels: Vec<_> =
-        panels.into_iter().filter(|p| p.series.iter().any(|s| !s.points.is_empty())).collect();
     let entries = &report.statistics.contestants;
     let names: Vec<_> =
         entries.iter().map(|entry| (entry.name.clone(), colour(report, &entry.name))).collect();
-    let (mut content, mut top) = svg::legend(&names, 0.);
-    top += 6.;
-    for panel in &panels {
-        content += &panel.draw(top);
-        top += panel.height + 8.;
-    }
-    (!panels.is_empty()).then(|| svg::document(label, top, &content))
+    let (content, height) = plot::stack(&names, &panels);
+    panels.iter().any(Panel::has_points).then(|| plot::document(label, height, &content))
 }
 
 /// Draws training and validation loss over trained tokens.
@@ -97,22 +89,6 @@ fn mean_curve(report: &Report, name: &str, value: impl Fn(&MetricsLine) -> Optio
     }
     let whole = by_tokens.into_iter().filter(|(_, values)| num_seeds > 0 && values.len() == num_seeds);
     whole.map(|(tokens, values)| (tokens as f64, mean(values))).collect()
-}
-
-/// Returns the moving average of a curve.
-fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let reach = points.len() / SMOOTHING_SHARE;
-    let around = |i: usize| &points[i.saturating_sub(reach)..(i + reach + 1).min(points.len())];
-    points.iter().enumerate().map(|(i, (x, _))| (*x, mean(around(i).iter().map(|(_, y)| *y)))).collect()
-}
-
-/// Returns the largest value after the first tenth of the curves: the steep start would flatten all that follows.
-fn without_the_start(series: &[Series]) -> Option<f64> {
-    let after = |series: &Series| {
-        let start = series.points.len() / 10;
-        series.points[start..].iter().map(|(_, y)| *y).fold(f64::NEG_INFINITY, f64::max)
-    };
-    series.iter().map(after).filter(|max| max.is_finite()).reduce(f64::max)
 }
 
 /// Draws the loss by position in the document, and below it the difference of challenger and baseline.
@@ -171,7 +147,7 @@ fn differences(report: &Report) -> Option<String> {
     let (left, bottom) = (14., 30. + 46. * rows.len() as f64);
     let to_x = |value: f64| left + range.share(value) * (WIDTH - 2. * left);
     let title = format!("Difference to {}, bits/byte (left of 0: better)", report.plan.baseline);
-    let mut text = format!("<text class=\"t\" x=\"4\" y=\"14\">{}</text>", svg::escape(&title));
+    let mut text = format!("<text class=\"t\" x=\"4\" y=\"14\">{}</text>", plot::escape(&title));
     for tick in range.ticks(5) {
         let label = range.label(tick);
         let (x, y) = (to_x(tick), bottom + 16.);
@@ -185,7 +161,7 @@ fn differences(report: &Report) -> Option<String> {
     for (row, (entry, difference)) in rows.iter().enumerate() {
         let (y, colour) = (64. + 46. * row as f64, colour(report, &entry.name));
         let label = format!("{}  {}", entry.name, tables::difference(difference));
-        text += &format!("<text class=\"l\" x=\"{left}\" y=\"{}\">{}</text>", y - 14., svg::escape(&label));
+        text += &format!("<text class=\"l\" x=\"{left}\" y=\"{}\">{}</text>", y - 14., plot::escape(&label));
         if let Some([low, high]) = difference.interval.map(|ends| ends.map(to_x)) {
             text += &format!(
                 "<path class=\"s c{colour}\" d=\"M{low:.1} {y}H{high:.1}M{low:.1} {}v8M{high:.1} {}v8\"/>",
@@ -198,7 +174,7 @@ fn differences(report: &Report) -> Option<String> {
             to_x(difference.mean)
         );
     }
-    (!rows.is_empty()).then(|| svg::document(&title, bottom + 24., &text))
+    (!rows.is_empty()).then(|| plot::document(&title, bottom + 24., &text))
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The report as one page that needs nothing else: no script, no file beside it.
 
+use brt_report::plot::escape;
+
 use super::{
     markdown::{legend, title},
     report::Report,
-    svg::escape,
     tables::{self, Table},
 };
 

@@ -13,7 +13,6 @@ mod report;
 mod request;
 mod run;
 mod statistics;
-mod svg;
 mod tables;
 mod verdict;
 

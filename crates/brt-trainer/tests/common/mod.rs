@@ -96,12 +96,11 @@ impl Place {
         Self { folder, overrides: overrides.to_vec() }
     }
 
-    /// Trains by AdamW from now on.
-    pub(crate) fn use_adamw(&self) {
-        let adamw = "kind = \"adamw\"\nbeta1 = 0.9\nbeta2 = 0.98\nepsilon = 1e-8\nweight_decay = 1e-4\n\n";
+    /// Trains by another optimiser from now on, given the keys of its section.
+    pub(crate) fn use_optimizer(&self, keys: &str) {
         let (before, rest) = CONFIG.split_once("kind = \"adafactor\"").unwrap();
         let (_, after) = rest.split_once("\n\n").unwrap();
-        fs::write(self.path("tiny.toml"), format!("{before}{adamw}{after}")).unwrap();
+        fs::write(self.path("tiny.toml"), format!("{before}{keys}{after}")).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Train(TrainArguments),
     /// Score held-out documents with the model of a run.
     Eval(EvalArguments),
+    /// Draw the learning curves of one or several runs.
+    Plot(PlotArguments),
     /// Continue a text with the model of a run.
     Generate(GenerateArguments),
     /// Print size, shape and parameters of the model of a run or a configuration.
@@ -122,6 +124,16 @@ pub(crate) struct EvalArguments {
     pub(crate) json: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlotArguments {
+    /// Folders of runs, also of such that go on.
+    #[arg(required = true)]
+    pub(crate) runs: Vec<PathBuf>,
+    /// File to write, .svg or .png
+    #[arg(long)]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ mod doctor;
 mod eval;
 mod generate;
 mod info;
+mod plot;
 mod serve;
 mod time;
 mod train;
@@ -32,6 +33,7 @@ pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCo
         Command::Data(command) => data::run(*command),
         Command::Train(arguments) => return train::run(arguments, overrides),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Plot(arguments) => plot::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Info(arguments) => info::run(&arguments, overrides),
         Command::Import(arguments) => weights::import(&arguments, overrides),

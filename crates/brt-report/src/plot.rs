@@ -1,7 +1,7 @@
-//! Line plots as SVG, for screens light and dark.
+//! Line plots as SVG, for screens light and dark, and plain for programs that know little CSS.
 
 /// Width of every plot in its own units; small, so that text stays readable on a narrow screen.
-pub(super) const WIDTH: f64 = 480.;
+pub const WIDTH: f64 = 480.;
 const LEFT: f64 = 52.;
 const RIGHT: f64 = 12.;
 
@@ -18,53 +18,119 @@ const STYLE: &str = "\
 .brt .c3{stroke:var(--c3);--f:var(--c3)}.brt .c4{stroke:var(--c4);--f:var(--c4)}.brt .c5{stroke:var(--c5);--f:var(--c5)}\
 .brt .m{fill:var(--f);stroke:none}.brt .d0{stroke-dasharray:6 4}.brt .d2{stroke-dasharray:2 4}.brt .d3{stroke-dasharray:10 4 2 4}";
 
+/// The same colours for programs that know neither variables nor dark screens.
+const PLAIN_STYLE: &str = "\
+.brt{font-family:sans-serif;font-size:12px}.brt text{fill:#59636e}.brt .t{fill:#24292f;font-weight:600;font-size:13px}.brt .l{fill:#24292f}\
+.brt .g{stroke:#e4e8ec;stroke-width:1}.brt .z{stroke:#59636e;stroke-width:1}\
+.brt .s{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.brt .m{stroke:none}\
+.brt .s.c0{stroke:#59636e}.brt .s.c1{stroke:#c8440b}.brt .s.c2{stroke:#0b6bcb}.brt .s.c3{stroke:#0d7a4f}\
+.brt .s.c4{stroke:#8a4bb8}.brt .s.c5{stroke:#8a6100}\
+.brt .m.c0{fill:#59636e}.brt .m.c1{fill:#c8440b}.brt .m.c2{fill:#0b6bcb}.brt .m.c3{fill:#0d7a4f}\
+.brt .m.c4{fill:#8a4bb8}.brt .m.c5{fill:#8a6100}\
+.brt .d0{stroke-dasharray:6 4}.brt .d2{stroke-dasharray:2 4}.brt .d3{stroke-dasharray:10 4 2 4}";
+
+/// Lines of a learning curve that one smoothed point averages, as a part of it.
+const SMOOTHING_SHARE: usize = 40;
+
 /// Number of colours.
-pub(super) const NUM_COLOURS: usize = 6;
+pub const NUM_COLOURS: usize = 6;
 
 /// One line of a plot.
-pub(super) struct Series {
-    pub(super) colour: usize,
-    pub(super) marks: Marks,
-    pub(super) points: Vec<(f64, f64)>,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Which of the [`NUM_COLOURS`].
+    pub colour: usize,
+    /// Whether its points are marked.
+    pub marks: Marks,
+    /// The points, from left to right.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// One plot with its axes.
-pub(super) struct Panel<'a> {
-    pub(super) title: &'a str,
-    pub(super) x_label: &'a str,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel<'a> {
+    /// What is above it.
+    pub title: &'a str,
+    /// What is below its horizontal axis.
+    pub x_label: &'a str,
     /// Logarithmic (base 2) or linear horizontal axis.
-    pub(super) x_scale: Scale,
+    pub x_scale: Scale,
     /// Largest value shown, where the data's own would hide what matters.
-    pub(super) y_max: Option<f64>,
-    pub(super) height: f64,
-    pub(super) series: Vec<Series>,
+    pub y_max: Option<f64>,
+    /// Height of the whole panel.
+    pub height: f64,
+    /// Its lines.
+    pub series: Vec<Series>,
 }
 
 /// How a horizontal axis maps values.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scale {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// As they are.
     Linear,
+    /// By their logarithm to base 2; values below 1 count as 1.
     Log2,
 }
 
 /// Whether points are marked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Marks {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marks {
+    /// They are not.
     None,
+    /// By dots.
     Dots,
 }
 
 /// Returns a whole SVG file around the given content.
-pub(super) fn document(label: &str, height: f64, content: &str) -> String {
+pub fn document(label: &str, height: f64, content: &str) -> String {
+    styled(STYLE, label, height, content)
+}
+
+/// Returns a whole SVG file for programs that make pictures of it: light, on white.
+pub fn plain_document(label: &str, height: f64, content: &str) -> String {
+    let ground = format!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>");
+    styled(PLAIN_STYLE, label, height, &(ground + content))
+}
+
+fn styled(style: &str, label: &str, height: f64, content: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"brt\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-         aria-label=\"{}\"><style>{STYLE}</style>{content}</svg>\n",
+         aria-label=\"{}\"><style>{style}</style>{content}</svg>\n",
         escape(label)
     )
 }
 
+/// Draws a legend and panels one below the other; returns the content of a document and its height. Panels without points
+/// are left out.
+pub fn stack(names: &[(String, usize)], panels: &[Panel<'_>]) -> (String, f64) {
+    let (mut content, mut top) = legend(names, 0.);
+    top += 6.;
+    for panel in panels.iter().filter(|panel| panel.has_points()) {
+        content += &panel.draw(top);
+        top += panel.height + 8.;
+    }
+    (content, top)
+}
+
+/// Returns the moving average of a curve: each point that of a fortieth of the curve before and after it.
+pub fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let reach = points.len() / SMOOTHING_SHARE;
+    let around = |i: usize| &points[i.saturating_sub(reach)..(i + reach + 1).min(points.len())];
+    let mean = |part: &[(f64, f64)]| part.iter().map(|(_, y)| y).sum::<f64>() / part.len() as f64;
+    points.iter().enumerate().map(|(i, (x, _))| (*x, mean(around(i)))).collect()
+}
+
+/// Returns the largest value after the first tenth of the curves: the steep start would flatten all that follows.
+pub fn without_the_start(series: &[Series]) -> Option<f64> {
+    let after = |series: &Series| {
+        let start = series.points.len() / 10;
+        series.points[start..].iter().map(|(_, y)| *y).fold(f64::NEG_INFINITY, f64::max)
+    };
+    series.iter().map(after).filter(|max| max.is_finite()).reduce(f64::max)
+}
+
 /// Returns a legend of contestants, drawn from `y` down, and its height.
-pub(super) fn legend(series: &[(String, usize)], y: f64) -> (String, f64) {
+pub fn legend(series: &[(String, usize)], y: f64) -> (String, f64) {
     let (mut text, mut x, mut row) = (String::new(), 4., 0.);
     for (name, colour) in series {
         let width = 44. + 7. * name.chars().count() as f64;
@@ -84,8 +150,13 @@ pub(super) fn legend(series: &[(String, usize)], y: f64) -> (String, f64) {
 }
 
 impl Panel<'_> {
+    /// Returns whether there is anything to draw.
+    pub fn has_points(&self) -> bool {
+        self.series.iter().any(|series| !series.points.is_empty())
+    }
+
     /// Returns the plot, drawn from `top` down to `top + height`.
-    pub(super) fn draw(&self, top: f64) -> String {
+    pub fn draw(&self, top: f64) -> String {
         let (mut xs, mut ys) = (Range::EMPTY, Range::EMPTY);
         for (x, y) in self.series.iter().flat_map(|series| &series.points) {
             xs.include(self.map(*x));
@@ -149,16 +220,20 @@ impl Panel<'_> {
 }
 
 /// The values that an axis shows.
-pub(super) struct Range {
-    pub(super) min: f64,
-    pub(super) max: f64,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Range {
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
 }
 
 impl Range {
-    pub(super) const EMPTY: Self = Self { min: f64::INFINITY, max: f64::NEG_INFINITY };
+    /// No value at all.
+    pub const EMPTY: Self = Self { min: f64::INFINITY, max: f64::NEG_INFINITY };
 
     /// Extends the range to a value; ignores what is not a number.
-    pub(super) fn include(&mut self, value: f64) {
+    pub fn include(&mut self, value: f64) {
         if value.is_finite() {
             self.min = self.min.min(value);
             self.max = self.max.max(value);
@@ -166,14 +241,14 @@ impl Range {
     }
 
     /// Leaves some room at both ends.
-    pub(super) fn widen(&mut self) {
+    pub fn widen(&mut self) {
         let room = (0.06 * (self.max - self.min)).max(1e-6);
         self.min -= room;
         self.max += room;
     }
 
     /// Returns where a value lies: 0 at the minimum, 1 at the maximum.
-    pub(super) fn share(&self, value: f64) -> f64 {
+    pub fn share(&self, value: f64) -> f64 {
         let width = self.max - self.min;
         if width > 0. && width.is_finite() { (value - self.min) / width } else { 0.5 }
     }
@@ -185,7 +260,7 @@ impl Range {
     }
 
     /// Returns about `count` round values inside the range.
-    pub(super) fn ticks(&self, count: usize) -> Vec<f64> {
+    pub fn ticks(&self, count: usize) -> Vec<f64> {
         let step = self.step(count);
         if !(step.is_finite() && step > 0.) {
             return vec![];
@@ -195,7 +270,7 @@ impl Range {
     }
 
     /// Returns a tick's label with as many decimals as the distance of the ticks needs.
-    pub(super) fn label(&self, tick: f64) -> String {
+    pub fn label(&self, tick: f64) -> String {
         let decimals = (-self.step(5).log10().floor()).clamp(0., 6.) as usize;
         format!("{tick:.decimals$}").replace('-', "−")
     }
@@ -212,7 +287,7 @@ fn short(value: f64) -> String {
 }
 
 /// Returns text that XML and HTML show as it is.
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -87,7 +87,9 @@ impl Meters {
             self.totals.num_tokens += report.num_scored;
             self.totals.pending_nats += report.loss_nats;
             self.totals.pending_tokens += report.num_scored;
-            self.watch(&report);
+            if !trainer.began_documents {
+                self.watch(&report);
+            }
         }
         self.pending_secs.push(secs);
         self.step_secs.push_back(secs);

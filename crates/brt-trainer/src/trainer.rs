@@ -77,6 +77,8 @@ pub struct Trainer {
     batches: Prefetch,
     config: RunConfig,
     seed: u64,
+    /// Whether a document began in the last step: losses are high where nothing is remembered.
+    pub(crate) began_documents: bool,
 }
 
 impl Trainer {
@@ -94,7 +96,7 @@ impl Trainer {
         let model =
             LanguageModelTraining { model, precision: config.train.precision, memory: config.train.memory };
         let learner = Learner::new(model, states, learner_config(&config), seed);
-        Ok(Self { learner, batches, config, seed })
+        Ok(Self { learner, batches, config, seed, began_documents: false })
     }
 
     /// Trains on the next segment of every row.
@@ -103,6 +105,7 @@ impl Trainer {
     /// As [`Learner::step`], and [`TrainError::Data`] where the corpus is damaged.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         let batch = self.batches.next_batch()?;
+        self.began_documents = batch.start_of_sequence.contains(&true);
         self.learner.step(&batch.split(self.config.train.num_parts()))
     }
 

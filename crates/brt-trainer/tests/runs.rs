@@ -149,7 +149,7 @@ fn checkpoints_are_kept_as_the_configuration_says() {
 }
 
 /// Metrics go to CSV and TensorBoard's files as well, whole lines of both after an interruption too; the numbers are
-/// those of `metrics.jsonl`. (`benchmarks/data/read_events.py` reads the events with TensorBoard.)
+/// those of `metrics.jsonl`. (`benchmarks/training/read_run.py` reads them with TensorBoard.)
 #[test]
 fn metrics_are_written_in_every_form() {
     let options = [("train.sinks", "['csv', 'tensorboard']"), ("train.statistics_every", "4")];

@@ -339,6 +339,10 @@ fn evaluation_does_not_depend_on_the_batch() {
     // In the first block all rules read the initial state; afterwards this one does so alone.
     let reset = evaluate("1", StateRule::Reset, &[]);
     assert_eq!(blocks.num_tokens(), expected.num_tokens());
+    // Where a segment is a block, both are the same.
+    let short = [("data.segment_len", "16")];
+    let [one, other] = [StateRule::Reset, StateRule::ResetBlocks].map(|rule| evaluate("1", rule, &short));
+    assert_eq!(one.documents, other.documents);
     assert!(blocks.documents.iter().zip(&reset.documents).all(|(b, r)| b.loss_nats != r.loss_nats));
 }
 

@@ -154,4 +154,18 @@ impl TrainError {
         let path = path.into();
         move |source| Self::Io { path, action, source }
     }
+
+    /// Returns the error with its causes in one line.
+    pub fn whole_text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let message = error.to_string();
+            if !text.contains(&message) {
+                text = format!("{text}: {message}");
+            }
+            cause = error.source();
+        }
+        text
+    }
 }

@@ -176,7 +176,7 @@ impl Run {
                     Ok(path) => observe(&Progress::Saved(path)),
                     Err(error @ TrainError::NotFinite { .. }) => return Err(error),
                     Err(error) if last || interrupted => return Err(error),
-                    Err(error) => observe(&Progress::NotSaved(whole_text(&error))),
+                    Err(error) => observe(&Progress::NotSaved(error.whole_text())),
                 }
             }
             if interrupted {
@@ -292,15 +292,4 @@ fn check_space(trainer: &Trainer, options: &RunOptions) -> Result<(), TrainError
     let num_checkpoints = (train.keep_last as u64 + 1 + kept_for_ever).saturating_sub(checkpoints).max(1);
     let checkpoint_bytes = checkpoint::num_bytes(&checkpoint::files(trainer));
     folder::check_space(&options.out, checkpoint_bytes, num_checkpoints)
-}
-
-/// Returns an error with its causes in one line.
-fn whole_text(error: &TrainError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,0 +1,63 @@
+//! Training with little memory: layers that are computed again, rows that go through the model in groups.
+
+mod common;
+
+use brt_lm::{Mode, ModelConfig, ModelState};
+use brt_ops::init::seeded;
+use common::{build, difference, every_model, tokens};
+use tch::{Kind, Tensor};
+
+/// Layers that are computed again in the backward pass give the gradients of layers that are kept, in every kind of model;
+/// and they are computed again: nobody but their scope can walk back through them.
+#[test]
+fn recomputed_layers_have_the_same_gradients() {
+    for (variant, config) in every_model(3, 4, 9) {
+        let model = build(ModelConfig { dropout: 0.1, attention_dropout: 0.1, ..config });
+        let tokens = tokens(2, 9, 1);
+        let loss = |logits: &Tensor, state: &ModelState| {
+            let states = state.named().into_iter().filter(|(_, x)| x.requires_grad());
+            states.fold(logits.square().mean(Kind::Float), |sum, (_, x)| sum + x.square().mean(Kind::Float))
+        };
+        let gradients = || {
+            let named = model.params().named();
+            named.iter().map(|(name, p)| (name.clone(), p.grad().copy())).collect::<Vec<_>>()
+        };
+        let drop_gradients = || brt_native::drop_gradients(model.params().named().iter().map(|(_, p)| p));
+        let state = model.initial_state(2);
+        drop_gradients();
+        let kept = || model.forward(&tokens, &state, Mode::Train);
+        let (logits, after) = seeded(3, "step", kept);
+        loss(&logits, &after).backward();
+        let expected = gradients();
+        drop_gradients();
+        brt_native::segments(|segments| {
+            let recomputed = || model.forward_recomputed(&tokens, &state, segments);
+            let (again, after) = seeded(3, "step", recomputed);
+            assert_eq!(again, logits, "{variant}");
+            assert!(loss(&again, &after).f_backward().is_err(), "{variant}: it is kept");
+            drop_gradients();
+            let (again, after) = seeded(3, "step", recomputed);
+            segments.backward(&loss(&again, &after));
+        });
+        for ((name, expected), (_, got)) in expected.iter().zip(&gradients()) {
+            let error = difference(expected, got);
+            let size = expected.abs().max().double_value(&[]);
+            assert!(error <= 1e-5 * size + 1e-9, "{variant}: {name}: {error} of {size}");
+        }
+    }
+}
+
+/// Groups of rows of a state, side by side, are the state.
+#[test]
+fn states_are_split_and_joined() {
+    for (variant, config) in every_model(3, 4, 9) {
+        let model = build(config);
+        let tokens = tokens(6, 9, 1);
+        let (_, state) = tch::no_grad(|| model.forward(&tokens, &model.initial_state(6), Mode::Eval));
+        for num_parts in [1, 2, 3, 6] {
+            let parts = state.split(num_parts);
+            assert_eq!(parts[0].layers[0].cache.keys.size()[0], 6 / num_parts as i64);
+            assert_eq!(ModelState::join(&parts).named(), state.named(), "{variant}");
+        }
+    }
+}

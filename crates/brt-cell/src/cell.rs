@@ -121,9 +121,9 @@ impl RecurrentCell {
         for t in 0..num_blocks {
             let projected = self.project(&state);
             let next = self.step(&state, &projected, &windows.keys.get(t), &windows.values.get(t));
-            probe::record(|| {
-                vec![("state_norm", mean_norm(&next)), ("update_norm", mean_norm(&(&next - &state)))]
-            });
+            let norms =
+                || vec![("state_norm", mean_norm(&next)), ("update_norm", mean_norm(&(&next - &state)))];
+            probe::scope(|| format!("block_{t}"), || probe::record(norms));
             state = next;
             keys.push(projected.keys);
             values.push(projected.values);

@@ -75,8 +75,8 @@ impl LstmGate {
         // In mixed precision the products are bfloat16; gates are as exact as the states.
         let f = (self.forget.forward(hidden).to_kind(state.kind()) + 1.).sigmoid(); // [B, S, E]
         let i = (self.input.forward(hidden).to_kind(state.kind()) - 1.).sigmoid(); // [B, S, E]
-        probe::scope(|| "input".into(), || probe::record(|| distribution(&i)));
-        record_openness(&f);
+        probe::scope(|| "openness".into(), || probe::record(|| distribution(&i)));
+        probe::scope(|| "forgetting".into(), || probe::record(|| distribution(&(1. - &f))));
         f * state + i * update
     }
 }
@@ -107,7 +107,7 @@ impl FullGate {
     }
 }
 
-/// Reports how far a gate is open to the update, given the weight of the old state.
+/// Reports how far a gate is open to the update, given the weight of the old state: the rest of it.
 fn record_openness(keep: &Tensor) {
     probe::scope(|| "openness".into(), || probe::record(|| distribution(&(1. - keep))));
 }

@@ -63,7 +63,10 @@ fn trajectory_schedule(golden: &Golden) -> Result<(ScheduleConfig, u64)> {
         spike: None,
     };
     let (num_warmup_steps, multiplier) = (number("warmup")? as u64, number("multiplier")?);
-    Ok((ScheduleConfig { schedule, num_warmup_steps, multiplier }, number("max_steps")? as u64))
+    Ok((
+        ScheduleConfig { schedule, num_warmup_steps, multiplier, num_scheduled_steps: None },
+        number("max_steps")? as u64,
+    ))
 }
 
 /// An optimiser on given gradients: parameters after every step, moments after the last.
@@ -146,6 +149,7 @@ pub(crate) fn check_schedules(golden: &Golden) -> Result<()> {
             schedule,
             num_warmup_steps: option("warmup", 0.)? as u64,
             multiplier: option("mult", 1.)? * option("base", 1.)?,
+            num_scheduled_steps: None,
         };
         let num_steps = option("max", 0.)? as u64;
         let rates: Vec<f32> =

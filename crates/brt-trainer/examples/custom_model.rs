@@ -2,8 +2,7 @@
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
 use brt_trainer::{
-    AdamWConfig, Decay, Learner, LearnerConfig, Model, NonFinite, OptimizerConfig, Schedule, ScheduleConfig,
-    Segments,
+    AdamWConfig, Decay, Learner, LearnerConfig, Model, NonFinite, OptimizerConfig, ScheduleConfig, Segments,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -42,8 +41,7 @@ fn main() -> Result<(), brt_trainer::TrainError> {
     let zero = || Tensor::zeros([], (Kind::Float, Device::Cpu));
     let decay = Decay::Matrices;
     let adamw = AdamWConfig { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0., decay };
-    let schedule =
-        ScheduleConfig { schedule: Schedule::Constant { lr: 0.1 }, num_warmup_steps: 0, multiplier: 1. };
+    let schedule = ScheduleConfig::constant(0.1);
     let (optimizer, non_finite) = (OptimizerConfig::AdamW(adamw), NonFinite::Stop);
     let config =
         LearnerConfig { optimizer, schedule, num_steps: 200, max_gradient_norm: Some(1.), non_finite };

@@ -57,6 +57,7 @@ fn config() -> RunConfig {
             schedule: Schedule::Rsqrt { max_lr: None },
             num_warmup_steps: 20,
             multiplier: 0.3,
+            num_scheduled_steps: None,
         },
         train: TrainConfig {
             num_steps: 200,

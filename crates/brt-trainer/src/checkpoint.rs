@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +11,7 @@ use std::{
 use brt_data::{StreamCursor, TokenSet};
 use brt_lm::LanguageModel;
 use brt_ops::checkpoint::{load_into, save};
-use brt_report::{read_json, write_atomic, write_json};
+use brt_report::{FileError, read_json, write_atomic, write_json};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
@@ -154,7 +155,7 @@ pub(crate) fn count(run: &Path) -> Result<u64, TrainError> {
 /// Returns the steps of all whole checkpoints, sorted. Unfinished ones end in `.part`.
 fn steps(folder: &Path) -> Result<Vec<u64>, TrainError> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
         entries => entries.map_err(TrainError::io(folder, "read"))?,
     };
     let step = |entry: std::io::Result<fs::DirEntry>| {
@@ -257,10 +258,13 @@ fn check_digest(path: &Path, expected: &str) -> Result<(), TrainError> {
 /// Returns what is wrong with a checkpoint with the advice to go on from the one before; an error that has nothing to do
 /// with damage stays as it is.
 fn broken(checkpoint: &Path, error: TrainError) -> TrainError {
-    let is_damage = matches!(
-        error,
-        TrainError::Damaged { .. } | TrainError::Record(_) | TrainError::Io { .. } | TrainError::Tensors(_)
-    );
+    let is_gone =
+        |source: &std::io::Error| matches!(source.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof);
+    let is_damage = match &error {
+        TrainError::Damaged { .. } | TrainError::Record(FileError::Format { .. }) => true,
+        TrainError::Io { source, .. } | TrainError::Record(FileError::Io { source, .. }) => is_gone(source),
+        _ => false,
+    };
     if !is_damage {
         return error;
     }

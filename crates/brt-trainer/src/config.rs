@@ -111,10 +111,8 @@ pub struct TrainConfig {
     /// Steps between two evaluations on the validation documents; 0 for none.
     pub validate_every: u64,
     /// Steps between two looks at gates, states and attention; 0 for none.
-    #[serde(default)]
     pub statistics_every: u64,
     /// Files of metrics beside `metrics.jsonl`.
-    #[serde(default)]
     pub sinks: Vec<Sink>,
     /// Number of the latest checkpoints that are kept.
     pub keep_last: usize,
@@ -122,7 +120,6 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_every: Option<u64>,
     /// Whether the checkpoint with the best validation loss is written and kept, too.
-    #[serde(default)]
     pub keep_best: bool,
 }
 
@@ -162,6 +159,7 @@ impl RunConfig {
             ("train", "num_steps", self.train.num_steps),
             ("train", "log_every", self.train.log_every),
             ("train", "checkpoint_every", self.train.checkpoint_every),
+            ("schedule", "num_scheduled_steps", self.schedule.num_scheduled_steps.unwrap_or(1)),
             ("train", "keep_last", self.train.keep_last as u64),
             ("train", "keep_every", self.train.keep_every.unwrap_or(1)),
             ("train", "accumulate", self.train.num_parts() as u64),

@@ -76,18 +76,19 @@ impl RunConfig {
         for change in overrides {
             set(&mut table, change)?;
         }
-        let place = |key: &str| match overrides.iter().any(|change| change.key == key) {
+        let place_of = |key: &str| match overrides.iter().any(|change| change.key == key) {
             true => path.display().to_string(),
             false => place(&sources, key).unwrap_or_else(|| path.display().to_string()),
         };
-        let config: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-            let key = error.path().to_string();
-            let message = with_suggestion(error.inner().to_string().trim());
-            ConfigFileError::Keys { place: place(&key), message: format!("{key}: {message}") }
+        let config = deserialize(&table).map_err(|(mut key, message)| {
+            key.extend(culprit(&table, &key, &message));
+            let (key, message) = (key.join("."), with_suggestion(&message));
+            let message = if key.is_empty() { message } else { format!("{key}: {message}") };
+            ConfigFileError::Keys { place: place_of(&key), message }
         })?;
         config.validate().map_err(|source| {
             let key = format!("{}.{}", source.section, source.key);
-            ConfigFileError::Value { place: place(&key), source }
+            ConfigFileError::Value { place: place_of(&key), source }
         })?;
         Ok(config)
     }
@@ -96,6 +97,40 @@ impl RunConfig {
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("a configuration is TOML")
     }
+}
+
+/// Returns the configuration in a table, or the key at which it is wrong, and why.
+fn deserialize(table: &Table) -> Result<RunConfig, (Vec<String>, String)> {
+    serde_path_to_error::deserialize(Value::Table(table.clone())).map_err(|error| {
+        let key = error.path().to_string();
+        let key = key.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        (key, error.inner().to_string().trim().to_owned())
+    })
+}
+
+/// Returns the key that is wrong in the table at `key`, where the error does not say it: in tables with a `kind`, whose
+/// keys are known when the kind is. It is the one without which the error is another.
+fn culprit(table: &Table, key: &[String], message: &str) -> Option<String> {
+    let mut inner = table;
+    for part in key {
+        inner = inner.get(part)?.as_table()?;
+    }
+    if let Some(unknown) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
+        return inner.contains_key(unknown).then(|| unknown.to_owned());
+    }
+    if message.starts_with("missing field") {
+        return None;
+    }
+    if message.starts_with("unknown variant") && inner.contains_key("kind") {
+        return Some("kind".into());
+    }
+    let is_culprit = |name: &&String| {
+        let mut without = table.clone();
+        let place = key.iter().try_fold(&mut without, |place, part| place.get_mut(part)?.as_table_mut());
+        place.is_some_and(|place| place.remove(name.as_str()).is_some())
+            && deserialize(&without).err().is_none_or(|(_, other)| other != message)
+    };
+    inner.keys().filter(|name| *name != "kind").find(is_culprit).cloned()
 }
 
 /// A file that was read, and its text.

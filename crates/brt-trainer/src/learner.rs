@@ -60,7 +60,7 @@ pub struct LearnerConfig {
 pub struct StepReport {
     /// Number of finished steps, this one included.
     pub step: u64,
-    /// Sum of the losses of the scored tokens, in nats; not finite in a step that was skipped.
+    /// Sum of the losses of the scored tokens, in nats; perhaps not finite in a step that was skipped.
     pub loss_nats: f64,
     /// Number of scored tokens.
     pub num_scored: u64,
@@ -129,7 +129,7 @@ impl<M: Model> Learner<M> {
             if self.config.non_finite == NonFinite::Stop {
                 return Err(TrainError::NotFinite { step: step + 1, what, got });
             }
-            tracing::warn!("step {}: {what} is {got}: the update is left out", step + 1);
+            tracing::warn!(step = step + 1, what, got, "not finite: the update is left out");
             after = parts
                 .iter()
                 .zip(&self.states)

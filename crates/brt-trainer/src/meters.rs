@@ -37,10 +37,37 @@ pub(crate) struct Totals {
     pub(crate) best: Option<Best>,
     /// Step of the best checkpoint that was saved.
     pub(crate) kept_best: Option<u64>,
-    /// Mean and mean square of the loss of the last steps, in nats per token, as weighted means.
-    pub(crate) loss_moments: [f64; 2],
-    /// Number of steps that they are of.
-    pub(crate) num_losses: u64,
+    /// Losses of the last steps in which no document began, and of those in which one did: they are higher.
+    pub(crate) losses: [Losses; 2],
+    /// Learning rate of the last step.
+    pub(crate) learning_rate: f64,
+    /// Gradient norm of the last step; 0 if it was skipped.
+    pub(crate) gradient_norm: f64,
+}
+
+/// The losses of the last steps, by which spikes are found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Losses {
+    /// Weighted mean, in nats per token.
+    mean: f64,
+    /// Weighted mean of the squares.
+    square: f64,
+    /// Number of steps.
+    count: u64,
+}
+
+impl Losses {
+    /// Returns whether a loss is far above those before it, and takes it for one of them.
+    fn is_spike(&mut self, loss: f64) -> bool {
+        let deviation = (self.square - self.mean * self.mean).max(0.).sqrt();
+        let is_spike = self.count >= NUM_CALM_STEPS && loss > self.mean + SPIKE * deviation;
+        self.count += 1;
+        let weight = MOMENT_WEIGHT.max(1. / self.count as f64);
+        self.mean += weight * (loss - self.mean);
+        self.square += weight * (loss * loss - self.square);
+        is_spike
+    }
 }
 
 /// The best validation loss of a run.
@@ -87,10 +114,10 @@ impl Meters {
             self.totals.num_tokens += report.num_scored;
             self.totals.pending_nats += report.loss_nats;
             self.totals.pending_tokens += report.num_scored;
-            if !trainer.began_documents {
-                self.watch(&report);
-            }
+            self.watch(&report, trainer.began_documents);
         }
+        self.totals.learning_rate = report.learning_rate;
+        self.totals.gradient_norm = if report.is_skipped { 0. } else { report.gradient_norm };
         self.pending_secs.push(secs);
         self.step_secs.push_back(secs);
         if self.step_secs.len() > NUM_TIMES {
@@ -100,19 +127,14 @@ impl Meters {
     }
 
     /// Reports a loss that is far above those of the steps before.
-    fn watch(&mut self, report: &StepReport) {
+    fn watch(&mut self, report: &StepReport, began_documents: bool) {
         let loss = report.loss_nats / report.num_scored.max(1) as f64;
-        let [mean, square] = self.totals.loss_moments;
-        let deviation = (square - mean * mean).max(0.).sqrt();
-        if self.totals.num_losses >= NUM_CALM_STEPS && loss > mean + SPIKE * deviation {
-            tracing::warn!(
-                "step {}: the loss jumped to {loss:.3} nats per token, from about {mean:.3}",
-                report.step
-            );
+        let losses = &mut self.totals.losses[usize::from(began_documents)];
+        let before = losses.mean;
+        if losses.is_spike(loss) {
+            let step = report.step;
+            tracing::warn!(step, loss, before, "the loss jumped, in nats per token");
         }
-        self.totals.num_losses += 1;
-        let weight = MOMENT_WEIGHT.max(1. / self.totals.num_losses as f64);
-        self.totals.loss_moments = [mean + weight * (loss - mean), square + weight * (loss * loss - square)];
     }
 
     /// Notes a validation loss; returns whether it is the best so far.
@@ -136,28 +158,35 @@ impl Meters {
         self.totals.kept_best = best;
     }
 
-    /// Returns the line of the metrics that is due after a step, and starts the next one.
-    pub(crate) fn line(&mut self, report: &StepReport, bytes_per_token: f64) -> MetricsLine {
+    /// Returns the line of the metrics that is due after a step, and starts the next one; `None` where every step since the
+    /// last line was skipped, so that there is no loss.
+    pub(crate) fn line(&mut self, step: u64, bytes_per_token: f64) -> Option<MetricsLine> {
+        if self.totals.pending_tokens == 0 {
+            return None;
+        }
         let nats = std::mem::take(&mut self.totals.pending_nats);
         let tokens = std::mem::take(&mut self.totals.pending_tokens);
         let secs = std::mem::take(&mut self.totals.pending_secs);
-        // Where every step was skipped there is no loss but that of earlier ones.
-        let loss = if tokens > 0 { nats / tokens as f64 } else { self.totals.loss_moments[0] };
-        let train_bits_per_token = loss * std::f64::consts::LOG2_E;
-        MetricsLine {
-            step: report.step,
+        let train_bits_per_token = nats / tokens as f64 * std::f64::consts::LOG2_E;
+        // A line that waited for the run to go on has no step of this session.
+        let step_secs = match std::mem::take(&mut self.pending_secs) {
+            steps if steps.is_empty() => self.totals.median_step_secs,
+            steps => median(steps),
+        };
+        Some(MetricsLine {
+            step,
             num_tokens: self.totals.num_tokens,
             train_bits_per_token,
             train_bits_per_byte: train_bits_per_token / bytes_per_token,
-            learning_rate: report.learning_rate,
-            gradient_norm: if report.gradient_norm.is_finite() { report.gradient_norm } else { 0. },
+            learning_rate: self.totals.learning_rate,
+            gradient_norm: self.totals.gradient_norm,
             tokens_per_sec: tokens as f64 / secs.max(1e-9),
-            step_secs: median(std::mem::take(&mut self.pending_secs)),
+            step_secs,
             num_skipped: self.totals.num_skipped,
             unix_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0., |time| time.as_secs_f64()),
             validation_bits_per_byte: None,
             statistics: BTreeMap::new(),
-        }
+        })
     }
 
     /// Returns the sums so far, for a checkpoint.
@@ -183,5 +212,24 @@ impl Meters {
             peak_bytes: totals.peak_bytes,
             num_resumes: totals.num_resumes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A loss six deviations above those before it is a spike; a noisy fall is none.
+    #[test]
+    fn spikes_stand_out() {
+        let mut losses = Losses::default();
+        let noise = |i: u64| ((i * 7919) % 13) as f64 / 130.;
+        let fall = |i: u64| 2. + 3. * (-(i as f64) / 100.).exp() + noise(i);
+        assert_eq!((0..400).filter(|&i| losses.is_spike(fall(i))).count(), 0);
+        let mut other = losses;
+        assert!(!other.is_spike(fall(400)));
+        assert!(losses.is_spike(3.));
+        let mut young = Losses::default();
+        assert!(!(0..40).map(|i| if i == 39 { 99. } else { 1. }).any(|loss| young.is_spike(loss)));
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use brt_data::{Counts, Manifest, Split};
-use brt_lm::{LanguageModel, ModelState};
+use brt_lm::LanguageModel;
 use brt_report::ModelFacts;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::{Memory, Optimizer, RunConfig, TrainError, folder, model_facts, trainer::check_vocabulary};
 
@@ -55,7 +55,7 @@ impl Plan {
         let model = model_facts(config, num_parameters);
         let moments = Optimizer::moment_values(config.optimizer, &parameters);
         let step_tokens = config.data.tokens_per_step();
-        let state_bytes = state_bytes(config)?;
+        let state_bytes = state_bytes(&outline, config.data.batch);
         let (parameter_bytes, moment_bytes) = (8 * num_parameters, 4 * moments);
         let counts = |split| manifest.splits.get(&split).copied().unwrap_or_default();
         let activations = match config.train.memory {
@@ -90,12 +90,8 @@ impl Plan {
     }
 }
 
-/// Returns the bytes of what the rows carry: one row's, of a model that is drawn with the smallest sizes that do not matter
-/// for it, times the rows.
-fn state_bytes(config: &RunConfig) -> Result<u64, TrainError> {
-    let mut model = config.model.clone();
-    (model.vocab_size, model.ffn_dim) = (1, 1);
-    let state: ModelState = LanguageModel::new(model, 1, Device::Cpu)?.initial_state(1);
+/// Returns the bytes of what the rows carry: one row's, times the rows.
+fn state_bytes(model: &LanguageModel, num_rows: usize) -> u64 {
     let bytes = |(_, tensor): &(String, Tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-    Ok(state.named().iter().map(bytes).sum::<u64>() * config.data.batch as u64)
+    model.initial_state(1).named().iter().map(bytes).sum::<u64>() * num_rows as u64
 }

@@ -1,6 +1,7 @@
 //! A run from its configuration to its result, in a folder that can be left at any moment.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     path::PathBuf,
     sync::{
@@ -16,7 +17,6 @@ use tch::Device;
 use crate::{
     HeldOut, RunConfig, StepReport, TrainError, Trainer,
     checkpoint::{self, Keep, TrainerRecord},
-    evaluate,
     evaluate::evaluate_until,
     folder, latest_checkpoint, machine_facts,
     meters::{Meters, Totals},
@@ -155,57 +155,81 @@ impl Run {
         }
         if self.trainer.num_steps() > 0 {
             observe(&Progress::Resumed(self.trainer.num_steps()));
+            // What was due when the run was interrupted; its checkpoint is there.
+            if self.log(stop, &mut observe)? {
+                self.meters.kept(Some(self.trainer.num_steps()));
+            }
         }
-        let train = self.trainer.config().train.clone();
-        while self.trainer.num_steps() < train.num_steps {
+        while self.trainer.num_steps() < self.trainer.config().train.num_steps {
             let report = self.meters.step(&mut self.trainer)?;
             observe(&Progress::Step(report));
-            let last = report.step == train.num_steps;
-            let is_due = |every: u64| every > 0 && (report.step.is_multiple_of(every) || last);
-            let mut is_best = false;
-            if [train.log_every, train.validate_every, train.statistics_every].into_iter().any(is_due) {
-                let line = self.log(&report, is_due(train.validate_every), is_due(train.statistics_every))?;
-                if let Some(bits_per_byte) = line.validation_bits_per_byte {
-                    is_best = self.meters.validated(report.step, bits_per_byte);
-                }
-                observe(&Progress::Logged(line));
-            }
-            let interrupted = stop.load(Ordering::Relaxed);
-            if is_due(train.checkpoint_every) || interrupted || (train.keep_best && is_best) {
-                match self.save() {
-                    Ok(path) => observe(&Progress::Saved(path)),
-                    Err(error @ TrainError::NotFinite { .. }) => return Err(error),
-                    Err(error) if last || interrupted => return Err(error),
-                    Err(error) => observe(&Progress::NotSaved(error.whole_text())),
-                }
-            }
-            if interrupted {
+            let is_best = self.log(stop, &mut observe)?;
+            self.save_if_due(is_best, stop, &mut observe)?;
+            if stop.load(Ordering::Relaxed) {
                 return Ok(RunOutcome::Interrupted { num_steps: report.step });
             }
         }
         let Some(result) = self.result(stop, &mut observe)? else {
-            return Ok(RunOutcome::Interrupted { num_steps: train.num_steps });
+            return Ok(RunOutcome::Interrupted { num_steps: self.trainer.num_steps() });
         };
         write_json(&result_path, &result)?;
         Ok(RunOutcome::Finished(Box::new(result)))
     }
 
-    /// Adds a line to the metrics, with the validation loss and the statistics where they are due.
-    fn log(&mut self, report: &StepReport, validate: bool, observe: bool) -> Result<MetricsLine, TrainError> {
-        let config = self.trainer.config();
-        let mut line = self.meters.line(report, self.bytes_per_token);
-        if validate {
-            let validation = evaluate(self.trainer.model(), &self.validation, config, StateRule::Carried)?;
-            line.validation_bits_per_byte =
-                Some(validation.mean_bits_per_byte()).filter(|bits| bits.is_finite());
+    /// Returns whether something that is done every so many steps is due, as everything is after the last one.
+    fn is_due(&self, every: u64) -> bool {
+        let (step, num_steps) = (self.trainer.num_steps(), self.trainer.config().train.num_steps);
+        every > 0 && (step.is_multiple_of(every) || step == num_steps)
+    }
+
+    /// Adds a line to the metrics, with the validation loss and the statistics, where they are due; returns whether the
+    /// validation loss is the best so far. Where `stop` is set meanwhile, the line waits until the run goes on.
+    fn log(&mut self, stop: &AtomicBool, observe: &mut impl FnMut(&Progress)) -> Result<bool, TrainError> {
+        let (step, config) = (self.trainer.num_steps(), self.trainer.config());
+        let train = &config.train;
+        let dues =
+            [train.log_every, train.validate_every, train.statistics_every].map(|every| self.is_due(every));
+        if !dues.contains(&true) || self.curve.last().is_some_and(|line| line.step == step) {
+            return Ok(false);
         }
-        if observe {
-            line.statistics = statistics(self.trainer.model(), &self.validation, config)?;
-            line.statistics.retain(|_, number| number.is_finite()); // JSON has no other numbers.
+        let (mut validation, mut seen) = (None, BTreeMap::new());
+        if dues[1] {
+            let scored =
+                evaluate_until(stop, self.trainer.model(), &self.validation, config, StateRule::Carried)?;
+            let Some(scored) = scored else { return Ok(false) };
+            validation = Some(scored.mean_bits_per_byte()).filter(|bits| bits.is_finite());
         }
-        self.curve.push(line.clone());
+        if dues[2] {
+            seen = statistics(self.trainer.model(), &self.validation, config)?;
+            seen.retain(|_, number| number.is_finite()); // JSON has no other numbers.
+        }
+        let Some(line) = self.meters.line(step, self.bytes_per_token) else { return Ok(false) };
+        let line = MetricsLine { validation_bits_per_byte: validation, statistics: seen, ..line };
+        observe(&Progress::Logged(line.clone()));
+        self.curve.push(line);
         self.sinks.append(&self.curve);
-        Ok(line)
+        Ok(validation.is_some_and(|bits| self.meters.validated(step, bits)))
+    }
+
+    /// Writes a checkpoint where one is due. One that cannot be written is told, and training goes on, unless the run ends
+    /// here.
+    fn save_if_due(
+        &mut self,
+        is_best: bool,
+        stop: &AtomicBool,
+        observe: &mut impl FnMut(&Progress),
+    ) -> Result<(), TrainError> {
+        let train = &self.trainer.config().train;
+        let ends = stop.load(Ordering::Relaxed) || self.trainer.num_steps() == train.num_steps;
+        if !(self.is_due(train.checkpoint_every) || ends || (train.keep_best && is_best)) {
+            return Ok(());
+        }
+        match self.save() {
+            Ok(path) => observe(&Progress::Saved(path)),
+            Err(error) if ends || matches!(error, TrainError::NotFinite { .. }) => return Err(error),
+            Err(error) => observe(&Progress::NotSaved(error.whole_text())),
+        }
+        Ok(())
     }
 
     /// Writes a checkpoint and returns its folder.

@@ -142,14 +142,24 @@ pub struct ScheduleConfig {
     pub num_warmup_steps: u64,
     /// Multiplies the rate.
     pub multiplier: f64,
+    /// Number of scheduled steps T, where it is not that of the run: a longer run goes on behind the schedule's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_scheduled_steps: Option<u64>,
 }
 
 impl ScheduleConfig {
-    /// Returns the learning rate of the update after `step` finished ones, of `num_steps` scheduled ones.
+    /// Returns the same rate always, without warm-up.
+    pub fn constant(lr: f64) -> Self {
+        let schedule = Schedule::Constant { lr };
+        Self { schedule, num_warmup_steps: 0, multiplier: 1., num_scheduled_steps: None }
+    }
+
+    /// Returns the learning rate of the update after `step` finished ones in a run of `num_steps`.
     ///
     /// # Source
     /// Official code, `training_loop.py`, `learning_rate_schedule_fn`.
     pub fn learning_rate(&self, step: u64, num_steps: u64) -> f64 {
+        let num_steps = self.num_scheduled_steps.unwrap_or(num_steps);
         let warmup = self.num_warmup_steps;
         let ramp = if warmup == 0 { 1. } else { step.min(warmup) as f64 / warmup as f64 };
         self.schedule.at(step.max(warmup) as f64, num_steps as f64) * ramp * self.multiplier
@@ -164,11 +174,15 @@ mod tests {
     #[test]
     fn warm_up_stable_decay() {
         let schedule = Schedule::Wsd { max_lr: 0.5, min_lr: 0.1, decay_part: 0.25 };
-        let config = ScheduleConfig { schedule, num_warmup_steps: 10, multiplier: 2. };
+        let mut config =
+            ScheduleConfig { schedule, num_warmup_steps: 10, multiplier: 2., num_scheduled_steps: None };
         let expected = [(0, 0.), (5, 0.5), (10, 1.), (74, 1.), (75, 1.), (85, 0.68), (100, 0.2), (200, 0.2)];
         for (step, rate) in expected {
             let got = config.learning_rate(step, 100);
             assert!((got - rate).abs() < 1e-12, "step {step}: {got}, expected {rate}");
         }
+        config.num_scheduled_steps = Some(100);
+        assert_eq!(config.learning_rate(85, 500), config.learning_rate(85, 100));
+        assert!((config.learning_rate(85, 500) - 0.68).abs() < 1e-12);
     }
 }

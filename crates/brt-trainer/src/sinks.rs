@@ -203,3 +203,47 @@ fn record(event: &Event) -> Vec<u8> {
 fn masked_crc(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Byte for byte what TensorBoard's own writer makes of the same events.
+    #[test]
+    fn records_are_those_of_tensorboard() {
+        let head = "0f000000000000006d532b091a0d627261696e2e4576656e743a32fc985129";
+        assert_eq!(hex(&head_event()), head);
+        let value = SummaryValue { tag: "a/b".into(), simple_value: Some(1.5) };
+        let summary = Some(Summary { value: vec![value] });
+        let event = Event { wall_time: 2.5, step: 7, file_version: None, summary };
+        let expected = "19000000000000008bf1082809000000000000044010072a0c0a0a0a03612f62150000c03fb8e48c6b";
+        assert_eq!(hex(&record(&event)), expected);
+    }
+
+    /// Lines that could not be written are written with the next one, each once.
+    #[test]
+    fn a_line_that_was_not_written_is_written_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        fs::create_dir(&out).unwrap();
+        let line = |step| MetricsLine { step, ..MetricsLine::default() };
+        let mut curve = vec![line(1)];
+        let mut sinks = Sinks::begin(&out, &[Sink::Csv], &curve).unwrap();
+        fs::rename(&out, folder.path().join("aside")).unwrap(); // As a disk that has gone.
+        for step in 2..4 {
+            curve.push(line(step));
+            sinks.append(&curve);
+        }
+        assert!(sinks.sync(&curve).is_err());
+        fs::rename(folder.path().join("aside"), &out).unwrap();
+        curve.push(line(4));
+        sinks.append(&curve);
+        sinks.sync(&curve).unwrap();
+        assert_eq!(folder::read_metrics(&out, 9).unwrap(), curve);
+        assert_eq!(fs::read_to_string(out.join("metrics.csv")).unwrap().lines().count(), 5);
+    }
+}

@@ -14,10 +14,12 @@ const NUM_SEGMENTS_BEFORE: usize = 4;
 /// Returns statistics of the fifth segment of held-out documents side by side, or the last one in which each row has a
 /// document, in float32:
 ///
-/// * `layers.L.cell.…openness.{mean,q05,q50,q95}`: how far gates are open to the update, over states, features and blocks,
-/// * `layers.L.cell.{state_norm,update_norm}`: length of a state vector, and of its change in a block,
+/// * `layers.L.cell.[attention_gate.|ffn_gate.]openness.{mean,q05,q50,q95}`: how far gates are open to the update, over
+///   states and features, mean over blocks; of LSTM gates also `forgetting`,
+/// * `layers.L.cell.block_T.{state_norm,update_norm}`: mean length of a state vector after block T, and of its change in it,
 /// * `layers.L.{tokens_to_tokens,tokens_to_states,…}.entropy`: of rows of attention, in nats,
-/// * `layers.L.state_share`: share of the states in the length of what tokens read.
+/// * `layers.L.state_share`: share of the states in the length of what tokens read. (Tokens and states have a softmax each,
+///   so there is no common mass of attention to divide.)
 pub(crate) fn statistics(
     model: &LanguageModel,
     held_out: &HeldOut,

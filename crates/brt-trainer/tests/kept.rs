@@ -72,9 +72,9 @@ fn metrics_are_written_in_every_form() {
         "layers.0.tokens_to_tokens.entropy",
         "layers.1.cell.openness.mean",
         "layers.1.cell.openness.q95",
-        "layers.1.cell.state_norm",
+        "layers.1.cell.block_0.state_norm",
         "layers.1.cell.states_to_tokens.entropy",
-        "layers.1.cell.update_norm",
+        "layers.1.cell.block_3.update_norm",
         "layers.1.state_share",
         "layers.1.tokens_to_states.entropy",
     ] {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use brt_data::{Split, TokenSet};
 use brt_trainer::{
-    AdamWConfig, Decay, Learner, LearnerConfig, Model, NonFinite, OptimizerConfig, ParameterGroup, Schedule,
+    AdamWConfig, Decay, Learner, LearnerConfig, Model, NonFinite, OptimizerConfig, ParameterGroup,
     ScheduleConfig, Segments, StepReport, Trainer,
 };
 use common::Place;
@@ -56,8 +56,7 @@ fn learner(max_gradient_norm: Option<f64>, non_finite: NonFinite, num_parts: usi
     let decay = Decay::Matrices;
     // The first step of Adam with a large epsilon is proportional to the gradient.
     let adamw = AdamWConfig { beta1: 0., beta2: 0., epsilon: 1e6, weight_decay: 0., decay };
-    let schedule =
-        ScheduleConfig { schedule: Schedule::Constant { lr: 1e6 }, num_warmup_steps: 0, multiplier: 1. };
+    let schedule = ScheduleConfig::constant(1e6);
     let optimizer = OptimizerConfig::AdamW(adamw);
     let config = LearnerConfig { optimizer, schedule, num_steps: 9, max_gradient_norm, non_finite };
     Learner::new(Linear::new(), vec![0.; num_parts], config, 1)

@@ -76,8 +76,8 @@ fn every_damage_to_a_checkpoint_offers_the_one_before() {
 #[test]
 fn a_disk_that_is_too_small_is_told_before_the_start() {
     let place = Place::new();
-    let small = Place::with(&[("train.keep_every", "4")]);
-    let _ = small.config(&[("train.num_steps", "100")]); // 25 checkpoints of 0.3 MB: there is room.
+    place.run("small", Some(6)).unwrap();
+    place.finish("small"); // It goes on where there is room.
     let huge = place.config(&[("train.keep_every", "4"), ("train.num_steps", "4000000000000")]);
     let error = Run::new(huge, place.options("run")).unwrap_err().to_string();
     assert!(error.contains("bytes of free space for checkpoints, got "), "{error}");
@@ -185,12 +185,48 @@ fn mistakes_in_files_have_their_line() {
         ),
         (tiny.clone(), "[train]\nkeep_lst = 3", "run.toml:3: train.keep_lst: unknown field".into()),
         (tiny.replace("[train]", "[trian]"), "", format!("base.toml:{}: trian: ", line(&tiny, "[train]"))),
+        // Tables with a kind.
+        (
+            tiny.replace("momentum = 0.9", "momentum = 'x'"),
+            "",
+            format!("base.toml:{}: optimizer.momentum: invalid type", line(&tiny, "momentum")),
+        ),
+        (
+            tiny.replace("kind = \"adafactor\"", "kind = \"adam\""),
+            "",
+            format!("base.toml:{}: optimizer.kind: unknown variant `adam`", line(&tiny, "[optimizer]") + 1),
+        ),
+        (
+            tiny.replace("clip_threshold", "clip_treshold"),
+            "",
+            format!("base.toml:{}: optimizer.clip_treshold: unknown field", line(&tiny, "clip_threshold")),
+        ),
+        (
+            tiny.replace("multiplier = 0.3", "multiplier = []"),
+            "",
+            format!("base.toml:{}: schedule.multiplier: invalid type", line(&tiny, "multiplier")),
+        ),
+        (
+            tiny.clone(),
+            "[schedule]\nkind = 'rsqrt'\nmultiplyer = 1.0",
+            "run.toml:2: schedule: missing field".into(),
+        ),
+        (
+            tiny.split("[evaluation]").next().unwrap().to_owned(),
+            "",
+            "run.toml: missing field `evaluation`".into(),
+        ),
     ];
     for (base, run, expected) in cases {
         let got = error(&base, run);
         assert!(got.contains(&expected), "expected {expected}\ngot {got}");
         assert_eq!(got.lines().count(), 1, "{got}");
     }
+    // A mistake on the command line is not one of the file.
+    let change = Override { key: "optimizer.momentum".into(), value: "high".into() };
+    let error = RunConfig::load(&place.path("tiny.toml"), &[change]).unwrap_err().to_string();
+    let expected = format!("{}: optimizer.momentum: invalid type", place.path("tiny.toml").display());
+    assert!(error.starts_with(&expected), "{error}");
 }
 
 #[test]

@@ -44,6 +44,6 @@ fn start_log() {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        .without_time()
+        .log_internal_errors(false)
         .init();
 }

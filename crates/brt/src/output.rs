@@ -5,10 +5,10 @@ use std::{
     process::{ExitCode, exit},
 };
 
-/// Prints a line for people to standard error.
-#[expect(clippy::print_stderr, reason = "the one place where the program speaks")]
+/// Prints a line for people to standard error. Where that cannot be written (a full disk, a reader that has gone) the work
+/// goes on without.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints a result to standard output. A reader that has seen enough (`| head`) ends the program quietly.

@@ -61,7 +61,10 @@ non_finite = "stop"
 log_every = 2
 checkpoint_every = 4
 validate_every = 4
+statistics_every = 0
+sinks = []
 keep_last = 2
+keep_best = false
 
 [evaluation]
 batch = 2

@@ -113,7 +113,7 @@ pub(crate) struct EvalArguments {
     /// Rows; each reads a document [default: that of the run]
     #[arg(long)]
     pub(crate) batch: Option<usize>,
-    /// Score the first so many batches only (the official code: 400) [default: that of the run, or all]
+    /// Score the first so many batches only (the official code: 400), 0 for all [default: that of the run, or all]
     #[arg(long)]
     pub(crate) num_batches: Option<usize>,
     /// Score the first so many tokens of each document, 0 for all [default: that of the run]

@@ -14,11 +14,11 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     let device = super::start_device(arguments.device)?;
     let (model, mut config) = super::load_model(&arguments.run, device)?;
     config.evaluation.batch = arguments.batch.unwrap_or(config.evaluation.batch);
-    config.evaluation.num_batches = arguments.num_batches.or(config.evaluation.num_batches);
-    config.evaluation.max_document_len = match arguments.max_document_len {
-        Some(0) => None,
-        given => given.or(config.evaluation.max_document_len),
-    };
+    // 0 stands for all.
+    let limit = |given: Option<usize>, own: Option<usize>| given.or(own).filter(|&limit| limit > 0);
+    config.evaluation.num_batches = limit(arguments.num_batches, config.evaluation.num_batches);
+    config.evaluation.max_document_len =
+        limit(arguments.max_document_len, config.evaluation.max_document_len);
     config.validate()?;
     let manifest = Manifest::read(&arguments.data)?;
     brt_trainer::check_tokenizer(&arguments.run, &manifest, &config)?;

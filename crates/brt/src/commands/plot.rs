@@ -1,6 +1,6 @@
 //! `brt plot`: the learning curves of one or several runs.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use brt_report::{
@@ -55,7 +55,14 @@ fn statistic(line: &MetricsLine, end: &str) -> Option<f64> {
 }
 
 pub(super) fn run(arguments: &PlotArguments) -> Result<()> {
-    let curves = arguments.runs.iter().map(|run| curve(run)).collect::<Result<Vec<_>>>()?;
+    let mut curves = arguments.runs.iter().map(|run| curve(run)).collect::<Result<Vec<_>>>()?;
+    let names: BTreeSet<&String> = curves.iter().map(|curve| &curve.name).collect();
+    if names.len() < curves.len() {
+        curves
+            .iter_mut()
+            .zip(&arguments.runs)
+            .for_each(|(curve, run)| curve.name = run.display().to_string());
+    }
     let names: Vec<_> =
         curves.iter().enumerate().map(|(idx, curve)| (curve.name.clone(), colour(idx))).collect();
     let panels: Vec<Panel<'_>> = QUANTITIES.iter().map(|quantity| panel(quantity, &curves)).collect();
@@ -103,7 +110,8 @@ where
         Series { colour: colour(idx), marks, points }
     };
     let series: Vec<Series> = curves.iter().enumerate().map(series).collect();
-    let y_max = without_the_start(&series);
+    // What falls steeply at the start would flatten all that follows.
+    let y_max = without_the_start(&series).filter(|_| *smoothing == Smoothing::Smoothed);
     Panel { title, x_label: "tokens trained", x_scale: Scale::Linear, y_max, height: 190., series }
 }
 

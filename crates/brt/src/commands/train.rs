@@ -118,6 +118,8 @@ struct Display {
     bar: Option<ProgressBar>,
     num_steps: u64,
     last_line: Instant,
+    /// The first step of this session, and when it was done.
+    first: Option<(u64, Instant)>,
 }
 
 impl Display {
@@ -130,7 +132,7 @@ impl Display {
             let style = ProgressStyle::with_template(template).expect("a valid template");
             ProgressBar::new(num_steps).with_style(style)
         });
-        Self { bar, num_steps, last_line: Instant::now() - Self::LINE_EVERY }
+        Self { bar, num_steps, last_line: Instant::now() - Self::LINE_EVERY, first: None }
     }
 
     fn show(&mut self, progress: &Progress) {
@@ -143,6 +145,7 @@ impl Display {
                 }
             }
             Progress::Step(report) => {
+                self.first.get_or_insert((report.step, Instant::now()));
                 if let Some(bar) = &self.bar {
                     bar.set_position(report.step);
                 }
@@ -154,7 +157,8 @@ impl Display {
                     None if line.validation_bits_per_byte.is_some()
                         || self.last_line.elapsed() >= Self::LINE_EVERY =>
                     {
-                        output::line(format!("step {}/{}: {message}", line.step, self.num_steps));
+                        let left = self.left(line.step);
+                        output::line(format!("step {}/{}: {message}{left}", line.step, self.num_steps));
                         self.last_line = Instant::now();
                     }
                     None => (),
@@ -176,6 +180,16 @@ impl Display {
                 });
             }
         }
+    }
+
+    /// Returns how long the steps that are left will take, at the rate of this session.
+    fn left(&self, step: u64) -> String {
+        let Some((first, start)) = self.first.filter(|(first, _)| *first < step) else {
+            return String::new();
+        };
+        let step_time = start.elapsed().div_f64((step - first) as f64);
+        let left = step_time.mul_f64(self.num_steps.saturating_sub(step) as f64);
+        format!(", {} left", indicatif::HumanDuration(left))
     }
 
     fn note(&self, text: String) {

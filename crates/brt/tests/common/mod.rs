@@ -59,7 +59,10 @@ non_finite = "stop"
 log_every = 3
 checkpoint_every = 5
 validate_every = 30
+statistics_every = 0
+sinks = []
 keep_last = 2
+keep_best = false
 
 [evaluation]
 batch = 2

@@ -106,35 +106,20 @@ impl<M: Model> Learner<M> {
     /// Where the number of parts is not that of the states.
     pub fn step(&mut self, parts: &[M::Batch]) -> Result<StepReport, TrainError> {
         assert_eq!(parts.len(), self.states.len(), "step: one part of the batch for each state");
-        let step = self.num_steps;
-        let num_scored: u64 = parts.iter().map(M::num_scored).sum();
-        brt_native::drop_gradients(self.parameters.iter().map(|(_, p)| p));
-        let (mut loss_nats, mut after) = (0., vec![]);
-        for (idx, (batch, before)) in parts.iter().zip(&self.states).enumerate() {
-            // Dropout depends on the seed and the step alone: a resumed run draws what the uninterrupted one would.
-            let stream = if idx == 0 { format!("step {step}") } else { format!("step {step}, part {idx}") };
-            let (nats, state) = brt_native::segments(|segments| {
-                let (nats, state) = seeded(self.seed, &stream, || self.model.loss(batch, before, segments));
-                segments.backward(&(&nats / num_scored.max(1) as f64));
-                (nats.double_value(&[]), M::detach(&state)) // Backpropagation through time ends with the segment.
-            });
-            loss_nats += nats;
-            after.push(state);
-        }
+        let learning_rate = self.config.schedule.learning_rate(self.num_steps, self.config.num_steps);
+        let num_scored = parts.iter().map(M::num_scored).sum();
+        let (loss_nats, mut after) = self.add_gradients(parts, num_scored);
         let gradient_norm = self.gradient_norm();
-        let learning_rate = self.config.schedule.learning_rate(step, self.config.num_steps);
         let is_skipped = !(loss_nats.is_finite() && gradient_norm.is_finite() && are_finite::<M>(&after));
         if is_skipped {
-            let (what, got) = self.first_not_finite(&after, loss_nats, gradient_norm);
+            let (step, (what, got)) =
+                (self.num_steps + 1, self.first_not_finite(&after, loss_nats, gradient_norm));
             if self.config.non_finite == NonFinite::Stop {
-                return Err(TrainError::NotFinite { step: step + 1, what, got });
+                return Err(TrainError::NotFinite { step, what, got });
             }
-            tracing::warn!(step = step + 1, what, got, "not finite: the update is left out");
-            after = parts
-                .iter()
-                .zip(&self.states)
-                .map(|(batch, before)| self.model.skip(batch, before))
-                .collect();
+            tracing::warn!(step, what, got, "not finite: the update is left out");
+            let parts = parts.iter().zip(&self.states);
+            after = parts.map(|(batch, before)| self.model.skip(batch, before)).collect();
         } else {
             self.clip(gradient_norm);
             self.optimizer.step(learning_rate);
@@ -143,6 +128,25 @@ impl<M: Model> Learner<M> {
         self.num_steps += 1;
         let step = self.num_steps;
         Ok(StepReport { step, loss_nats, num_scored, learning_rate, gradient_norm, is_skipped })
+    }
+
+    /// Returns the sum of the losses of all parts and the states after them, and leaves the gradient of the mean loss.
+    fn add_gradients(&self, parts: &[M::Batch], num_scored: u64) -> (f64, Vec<M::State>) {
+        brt_native::drop_gradients(self.parameters.iter().map(|(_, p)| p));
+        let (mut loss_nats, mut after) = (0., vec![]);
+        for (idx, (batch, before)) in parts.iter().zip(&self.states).enumerate() {
+            // Dropout depends on the seed and the step alone: a resumed run draws what the uninterrupted one would.
+            let part = if idx == 0 { String::new() } else { format!(", part {idx}") };
+            let stream = format!("step {}{part}", self.num_steps);
+            let (nats, state) = brt_native::segments(|segments| {
+                let (nats, state) = seeded(self.seed, &stream, || self.model.loss(batch, before, segments));
+                segments.backward(&(&nats / num_scored.max(1) as f64));
+                (nats.double_value(&[]), M::detach(&state)) // Backpropagation through time ends with the segment.
+            });
+            loss_nats += nats;
+            after.push(state);
+        }
+        (loss_nats, after)
     }
 
     /// Returns the number of finished steps, those that were skipped included.

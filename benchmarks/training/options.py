@@ -19,7 +19,7 @@ CONFIG = ROOT / "benchmarks/configs/laptop/rec_fixed_skip.toml"
 SIZE = {
     "model.model_dim": 256, "model.num_layers": 6, "model.num_heads": 4, "model.head_dim": 64, "model.ffn_dim": 1024,
     "model.window_len": 64, "data.segment_len": 512, "data.batch": 8, "train.num_steps": 12, "train.validate_every": 0,
-    "schedule.num_warmup_steps": 2, "evaluation.max_document_len": 64, "train.log_every": 4,
+    "schedule.num_warmup_steps": 2, "evaluation.max_document_len": 64, "evaluation.batch": 1, "train.log_every": 4,
 }
 # Sections with a kind are replaced as a whole.
 ADAMW = '[optimizer]\nkind = "adamw"\nbeta1 = 0.9\nbeta2 = 0.98\nepsilon = 1e-8\nweight_decay = 0.1\n'

@@ -75,6 +75,6 @@ fn config() -> RunConfig {
             keep_every: None,
             keep_best: false,
         },
-        evaluation: EvaluationConfig { batch: 1, max_document_len: None, num_batches: None },
+        evaluation: EvaluationConfig { batch: 1, max_document_len: None, num_batches: None, sample: None },
     }
 }

@@ -139,9 +139,23 @@ pub struct EvaluationConfig {
     /// At most this many first tokens of each document are scored. Absent for whole documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_document_len: Option<usize>,
-    /// Only the first so many batches are scored. Absent for all.
+    /// Only so many batches are scored. Absent for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_batches: Option<usize>,
+    /// Which batches of the validation documents an evaluation in training scores. Absent for the first ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
+}
+
+/// Which batches of the validation documents an evaluation in training scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sample {
+    /// The first ones, always the same (the 2025 release).
+    First,
+    /// Those behind the ones of the evaluation before, in an endless shuffled stream, caches and states carried on (the
+    /// 2022 release).
+    Moving,
 }
 
 impl RunConfig {
@@ -172,6 +186,10 @@ impl RunConfig {
         {
             ConfigError::check(section, key, "at most 1000000", got, got <= 1_000_000)?;
         }
+        let is_moving = self.evaluation.sample == Some(Sample::Moving);
+        let (expected, fits) =
+            ("`first` without evaluation.num_batches", self.evaluation.num_batches.is_some());
+        ConfigError::check("evaluation", "sample", expected, "moving", fits || !is_moving)?;
         let (batch, parts) = (self.data.batch, self.train.num_parts());
         let expected = format!("a divisor of the {batch} rows of data.batch");
         ConfigError::check("train", "accumulate", &expected, parts, batch.is_multiple_of(parts))?;

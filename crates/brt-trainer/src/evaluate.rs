@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use brt_data::{EvaluationStream, SegmentBatch, Split, StreamConfig, TokenSet};
+use brt_data::{DataError, EvaluationStream, SegmentBatch, Split, StreamConfig, TokenSet};
 use brt_lm::{ConfigError, LanguageModel, Mode, ModelState};
 use brt_ops::loss;
 use brt_report::{DocumentScore, Evaluation, PositionBucket, StateRule};
@@ -78,27 +78,34 @@ pub(crate) fn evaluate_until(
     let fits = state_rule != StateRule::ResetBlocks || segment_len.is_none();
     let expected = "a model that reads block by block as it reads segments (without model.segment_len)";
     ConfigError::check("evaluation", "state", expected, segment_len.unwrap_or(0), fits)?;
-    let mut scores = Scores::new(set)?;
-    let mut state = model.initial_state(config.evaluation.batch as i64);
     let num_batches = config.evaluation.num_batches.unwrap_or(usize::MAX);
-    for batch in EvaluationStream::new(Arc::clone(set), stream(config))?.take(num_batches) {
+    let batches = EvaluationStream::new(Arc::clone(set), stream(config))?.take(num_batches);
+    let state = model.initial_state(config.evaluation.batch as i64);
+    let scored = score(stop, model, set, batches, (state, state_rule))?;
+    Ok(scored.map(|(scores, _)| scores.evaluation(*split, state_rule, config)))
+}
+
+/// Scores batches of a set from a state on; returns the scores and the state after them, or `None` soon after `stop` is
+/// set.
+pub(crate) fn score(
+    stop: &AtomicBool,
+    model: &LanguageModel,
+    set: &Arc<TokenSet>,
+    batches: impl Iterator<Item = Result<SegmentBatch, DataError>>,
+    (mut state, rule): (ModelState, StateRule),
+) -> Result<Option<(Scores, ModelState)>, TrainError> {
+    let mut scores = Scores::new(set)?;
+    for batch in batches {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        state = tch::no_grad(|| scores.add(model, &batch?, &state, state_rule))?;
+        state = tch::no_grad(|| scores.add(model, &batch?, &state, rule))?;
     }
-    Ok(Some(Evaluation {
-        split: split.to_string(),
-        state_rule,
-        max_document_len: config.evaluation.max_document_len.unwrap_or(0) as u64,
-        num_batches: config.evaluation.num_batches.unwrap_or(0) as u64,
-        documents: scores.documents,
-        by_position: scores.by_position,
-    }))
+    Ok(Some((scores, state)))
 }
 
 /// Sums of losses by document and by position.
-struct Scores {
+pub(crate) struct Scores {
     set: Arc<TokenSet>,
     documents: Vec<DocumentScore>,
     by_position: Vec<PositionBucket>,
@@ -113,6 +120,18 @@ impl Scores {
         };
         let documents = (0..set.num_documents()).map(document).collect::<Result<_, TrainError>>()?;
         Ok(Self { set: Arc::clone(set), documents, by_position: vec![] })
+    }
+
+    /// Returns what was scored as a record.
+    pub(crate) fn evaluation(self, split: Split, state_rule: StateRule, config: &RunConfig) -> Evaluation {
+        Evaluation {
+            split: split.to_string(),
+            state_rule,
+            max_document_len: config.evaluation.max_document_len.unwrap_or(0) as u64,
+            num_batches: config.evaluation.num_batches.unwrap_or(0) as u64,
+            documents: self.documents,
+            by_position: self.by_position,
+        }
     }
 
     /// Scores a batch and returns the state after it.

@@ -14,6 +14,7 @@ mod facts;
 mod folder;
 mod learner;
 mod meters;
+mod moving_sample;
 mod optimizer;
 mod plan;
 mod run;
@@ -26,7 +27,9 @@ mod transfer;
 
 pub use brt_native::Segments;
 pub use checkpoint::{latest_checkpoint, load_model};
-pub use config::{DataConfig, EvaluationConfig, Memory, NonFinite, Precision, RunConfig, TrainConfig};
+pub use config::{
+    DataConfig, EvaluationConfig, Memory, NonFinite, Precision, RunConfig, Sample, TrainConfig,
+};
 pub use config_file::{ConfigFileError, Override};
 pub use error::TrainError;
 pub use evaluate::{HeldOut, evaluate};

@@ -40,6 +40,7 @@ pub fn import_weights(
         num_updates: 0,
         seed: 1,
         cursor: None,
+        validation_cursor: None,
         totals: Totals::default(),
         sha256: Default::default(),
     };

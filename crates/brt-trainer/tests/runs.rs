@@ -70,7 +70,8 @@ const MUON: &str =
 #[test]
 fn every_kind_of_state_is_resumed() {
     tch::set_num_threads(1);
-    let kinds: [&[(&str, &str)]; 9] = [
+    let kinds: [&[(&str, &str)]; 10] = [
+        &[("evaluation.sample", "moving"), ("evaluation.num_batches", "3"), ("train.validate_every", "2")],
         &[("train.accumulate", "3"), ("train.memory", "recompute")],
         &[("train.precision", "bf16"), ("train.keep_best", "true"), ("train.max_gradient_norm", "0.1")],
         &[("train.accumulate", "3"), ("train.precision", "bf16"), ("train.memory", "recompute")],
@@ -237,6 +238,26 @@ fn evaluation_does_not_depend_on_the_batch() {
         assert!((block.loss_nats / short.loss_nats - 1.).abs() < 1e-6, "{block:?} {short:?}");
     }
     assert!(blocks.documents.iter().zip(&reset.documents).all(|(b, r)| b.loss_nats != r.loss_nats));
+}
+
+/// A moving sample scores other batches each time; where nothing is learned, the first ones have the same scores always.
+#[test]
+fn a_moving_sample_moves() {
+    tch::set_num_threads(1);
+    let validations = |sample: &'static str| {
+        let place = Place::with(&[
+            ("evaluation.sample", sample),
+            ("evaluation.num_batches", "1"),
+            ("train.validate_every", "2"),
+            ("schedule.multiplier", "1e-30"),
+        ]);
+        let curve = place.finish("run").curve;
+        curve.into_iter().filter_map(|line| line.validation_bits_per_byte).collect::<Vec<_>>()
+    };
+    let (first, moving) = (validations("first"), validations("moving"));
+    assert_eq!((first.len(), moving.len()), (5, 5));
+    assert!(first.iter().all(|bits| (bits - first[0]).abs() < 1e-9), "{first:?}");
+    assert!(moving.windows(2).all(|pair| pair[0] != pair[1]), "{moving:?}");
 }
 
 /// Every token of every document but its first is scored once; state and position count.

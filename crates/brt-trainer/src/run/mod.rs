@@ -1,5 +1,7 @@
 //! A run from its configuration to its result, in a folder that can be left at any moment.
 
+mod options;
+
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -11,16 +13,17 @@ use std::{
 };
 
 use brt_data::{Manifest, Split, TokenSet};
-use brt_report::{BuildFacts, MetricsLine, RunResult, StateRule, read_json, write_json};
-use tch::Device;
+use brt_report::{MetricsLine, RunResult, StateRule, read_json, write_json};
 
+pub use self::options::{Progress, Resume, RunOptions, RunOutcome};
 use crate::{
-    HeldOut, RunConfig, StepReport, TrainError, Trainer,
+    HeldOut, RunConfig, TrainError, Trainer,
     checkpoint::{self, Keep, TrainerRecord},
     evaluate::evaluate_until,
     folder, latest_checkpoint, machine_facts,
     meters::{Meters, Totals},
     model_facts,
+    moving_sample::MovingSample,
     sinks::Sinks,
     statistics::statistics,
 };
@@ -29,63 +32,6 @@ use crate::{
 /// there is `brt data verify`.
 const MAX_VERIFIED_BYTES: u64 = 1 << 30;
 
-/// What a run needs beside its configuration.
-#[derive(Debug, Clone)]
-pub struct RunOptions {
-    /// Name of the run's configuration.
-    pub name: String,
-    /// Folder of the prepared corpus.
-    pub data: PathBuf,
-    /// Folder that the run writes.
-    pub out: PathBuf,
-    /// Seed of parameters, data order and dropout.
-    pub seed: u64,
-    /// Device of the model.
-    pub device: Device,
-    /// Whether to go on from what the folder holds.
-    pub resume: Resume,
-    /// What the program was built from.
-    pub build: BuildFacts,
-}
-
-/// What to do with a folder that already holds a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resume {
-    /// Refuse it.
-    Never,
-    /// Go on from its last checkpoint, or return its result.
-    IfThere,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RunOutcome {
-    /// All steps are done and the result is written.
-    Finished(Box<RunResult>),
-    /// It was asked to stop, and saved its checkpoint after this many steps.
-    Interrupted {
-        /// Number of finished steps.
-        num_steps: u64,
-    },
-}
-
-/// What a run reports while it works.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Progress {
-    /// It goes on from a checkpoint of this many steps.
-    Resumed(u64),
-    /// A step is done.
-    Step(StepReport),
-    /// A line was written to `metrics.jsonl`.
-    Logged(MetricsLine),
-    /// A checkpoint was written to this folder.
-    Saved(PathBuf),
-    /// A checkpoint could not be written, and why; training goes on, and the one before stays.
-    NotSaved(String),
-    /// The test documents are being scored.
-    Testing(StateRule),
-}
-
 /// A run: a trainer, its folder, and what was measured so far.
 #[derive(Debug)]
 pub struct Run {
@@ -93,6 +39,7 @@ pub struct Run {
     options: RunOptions,
     training_set: Arc<TokenSet>,
     validation: HeldOut,
+    moving: Option<MovingSample>,
     test: HeldOut,
     curve: Vec<MetricsLine>,
     meters: Meters,
@@ -122,7 +69,8 @@ impl Run {
         let lock = folder::enter(&options.out, trainer.config(), options.resume)?;
         folder::keep_tokenizer(&options.out, &options.data, &manifest, trainer.config())?;
         let sinks = trainer.config().train.sinks.clone();
-        let (trainer, meters, curve) = Self::enter(trainer, &options, &training_set)?;
+        let mut moving = MovingSample::new(trainer.model(), &validation, trainer.config(), options.seed)?;
+        let (trainer, meters, curve) = Self::enter(trainer, moving.as_mut(), &options, &training_set)?;
         let sinks = Sinks::begin(&options.out, &sinks, &curve)?;
         let counts = manifest.splits.get(&Split::Train).copied().unwrap_or_default();
         let bytes_per_token = counts.num_bytes as f64 / counts.num_tokens.max(1) as f64;
@@ -131,6 +79,7 @@ impl Run {
             options,
             training_set,
             validation,
+            moving,
             test,
             curve,
             meters,
@@ -194,8 +143,11 @@ impl Run {
         }
         let (mut validation, mut seen) = (None, BTreeMap::new());
         if dues[1] {
-            let scored =
-                evaluate_until(stop, self.trainer.model(), &self.validation, config, StateRule::Carried)?;
+            let model = self.trainer.model();
+            let scored = match &mut self.moving {
+                Some(moving) => moving.evaluate(stop, model, config)?,
+                None => evaluate_until(stop, model, &self.validation, config, StateRule::Carried)?,
+            };
             let Some(scored) = scored else { return Ok(false) };
             validation = Some(scored.mean_bits_per_byte()).filter(|bits| bits.is_finite());
         }
@@ -244,11 +196,13 @@ impl Run {
             num_updates: self.trainer.learner.optimizer().num_steps(),
             seed: self.options.seed,
             cursor: Some(self.trainer.cursor()),
+            validation_cursor: self.moving.as_ref().map(MovingSample::cursor),
             totals: Totals { kept_best: best, ..self.meters.totals() },
             sha256: Default::default(),
         };
         self.sinks.sync(&self.curve)?;
-        let written = checkpoint::write(&self.options.out, &checkpoint::files(&self.trainer), record, keep)?;
+        let files = checkpoint::files(&self.trainer, self.moving.as_ref());
+        let written = checkpoint::write(&self.options.out, &files, record, keep)?;
         self.meters.kept(best);
         Ok(written)
     }
@@ -256,6 +210,7 @@ impl Run {
     /// Goes on from the last checkpoint, where the folder holds one; later lines of the metrics are dropped.
     fn enter(
         mut trainer: Trainer,
+        moving: Option<&mut MovingSample>,
         options: &RunOptions,
         training_set: &Arc<TokenSet>,
     ) -> Result<(Trainer, Meters, Vec<MetricsLine>), TrainError> {
@@ -263,6 +218,9 @@ impl Run {
         if let Some(checkpoint) = latest_checkpoint(&options.out)? {
             let record = checkpoint::read(&checkpoint, &mut trainer, training_set)?;
             tracing::info!(path = %checkpoint.display(), "going on from a checkpoint");
+            if let Some(moving) = moving {
+                checkpoint::read_validation(&checkpoint, &record, trainer.config(), moving)?;
+            }
             num_steps = record.num_steps;
             meters = Meters::resume(record.totals);
         }
@@ -314,6 +272,6 @@ fn check_space(trainer: &Trainer, options: &RunOptions) -> Result<(), TrainError
     let (steps, checkpoints) = (train.num_steps, checkpoint::count(&options.out)?);
     let kept_for_ever = train.keep_every.map_or(0, |every| steps / every) + u64::from(train.keep_best);
     let num_checkpoints = (train.keep_last as u64 + 1 + kept_for_ever).saturating_sub(checkpoints).max(1);
-    let checkpoint_bytes = checkpoint::num_bytes(&checkpoint::files(trainer));
+    let checkpoint_bytes = checkpoint::num_bytes(&checkpoint::files(trainer, None));
     folder::check_space(&options.out, checkpoint_bytes, num_checkpoints)
 }

@@ -1,5 +1,7 @@
 //! Checkpoints: a folder that is whole or not there, with a digest of each file.
 
+mod keep;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -16,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
-use crate::{RunConfig, TrainError, Trainer, meters::Totals};
+pub(crate) use self::keep::Keep;
+use crate::{RunConfig, TrainError, Trainer, meters::Totals, moving_sample::MovingSample};
 
 /// Layout of a checkpoint; another one is refused.
 pub(crate) const FORMAT: u32 = 3;
@@ -32,6 +35,8 @@ pub(crate) struct TrainerRecord {
     pub(crate) seed: u64,
     /// Place in the data; `None` for imported weights, which come without optimiser and state.
     pub(crate) cursor: Option<StreamCursor>,
+    /// Place in the validation documents, where each evaluation goes on behind the one before.
+    pub(crate) validation_cursor: Option<StreamCursor>,
     pub(crate) totals: Totals,
     /// SHA-256 of each file of tensors.
     pub(crate) sha256: BTreeMap<String, String>,
@@ -46,41 +51,39 @@ const RECORD_DIGEST_FILE: &str = "trainer.sha256";
 const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.safetensors";
+/// What the rows of a moving validation carry.
+const VALIDATION_FILE: &str = "validation.safetensors";
 
 /// The file of a model's parameters, which share storage with it.
 pub(crate) fn model_file(model: &LanguageModel) -> TensorFile {
     (MODEL_FILE, model.params().named())
 }
 
-/// The files of a trainer, whose tensors share storage with it.
-pub(crate) fn files(trainer: &Trainer) -> Vec<TensorFile> {
-    vec![
+/// The files of a run, whose tensors share storage with it.
+pub(crate) fn files(trainer: &Trainer, moving: Option<&MovingSample>) -> Vec<TensorFile> {
+    let mut files = vec![
         model_file(trainer.model()),
         (OPTIMIZER_FILE, trainer.learner.optimizer.named()),
         (STATE_FILE, trainer.state().named()),
-    ]
+    ];
+    files.extend(moving.map(|moving| (VALIDATION_FILE, moving.state.named())));
+    files
 }
 
-/// Which checkpoints a run keeps.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Keep {
-    /// Number of the latest ones.
-    pub(crate) last: usize,
-    /// Steps between those that are kept for ever.
-    pub(crate) every: Option<u64>,
-    /// Step of the one with the best validation loss.
-    pub(crate) best: Option<u64>,
-}
-
-impl Keep {
-    /// Returns which of these steps, sorted, are not kept.
-    fn dropped(self, steps: &[u64]) -> Vec<u64> {
-        let older = &steps[..steps.len().saturating_sub(self.last.max(1))];
-        let is_dropped = |step: &&u64| {
-            self.best != Some(**step) && !self.every.is_some_and(|every| step.is_multiple_of(every))
-        };
-        older.iter().filter(is_dropped).copied().collect()
-    }
+/// Puts a moving validation where the checkpoint was taken.
+pub(crate) fn read_validation(
+    checkpoint: &Path,
+    record: &TrainerRecord,
+    config: &RunConfig,
+    moving: &mut MovingSample,
+) -> Result<(), TrainError> {
+    let Some(cursor) = record.validation_cursor.clone() else { return Ok(()) };
+    let read = || {
+        verify(checkpoint, VALIDATION_FILE, record)?;
+        Ok(load_into(&checkpoint.join(VALIDATION_FILE), &moving.state.named())?)
+    };
+    read().map_err(|error| broken(checkpoint, error))?;
+    moving.seek(config, cursor)
 }
 
 /// Returns the number of bytes of tensors in the files of a checkpoint.
@@ -284,20 +287,4 @@ fn digest(path: &Path) -> Result<String, TrainError> {
         .and_then(|mut file| std::io::copy(&mut file, &mut hasher))
         .map_err(TrainError::io(path, "read"))?;
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_the_best_and_every_nth_are_kept() {
-        let steps = [100, 200, 250, 300, 400, 450];
-        let dropped = |last, every, best| Keep { last, every, best }.dropped(&steps);
-        assert_eq!(dropped(2, None, None), [100, 200, 250, 300]);
-        assert_eq!(dropped(2, Some(200), None), [100, 250, 300]);
-        assert_eq!(dropped(1, Some(200), Some(250)), [100, 300]);
-        assert!(dropped(9, None, None).is_empty());
-        assert_eq!(dropped(0, None, None), [100, 200, 250, 300, 400]); // Never the one that was just written.
-    }
 }

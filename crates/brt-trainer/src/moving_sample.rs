@@ -1,0 +1,70 @@
+//! Validation that goes on where the one before ended, as the 2022 release does it.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use brt_data::{StreamCursor, TrainStream};
+use brt_lm::{LanguageModel, ModelState};
+use brt_report::{Evaluation, StateRule};
+
+use crate::{
+    HeldOut, RunConfig, Sample, TrainError,
+    evaluate::{score, stream},
+};
+
+/// A place in an endless, shuffled stream of the validation documents, and what the rows carry there.
+#[derive(Debug)]
+pub(crate) struct MovingSample {
+    stream: TrainStream,
+    /// Caches and states of the rows.
+    pub(crate) state: ModelState,
+    held_out: HeldOut,
+    seed: u64,
+}
+
+impl MovingSample {
+    /// Returns the beginning of the stream; `None` where the configuration asks for another sample.
+    pub(crate) fn new(
+        model: &LanguageModel,
+        held_out: &HeldOut,
+        config: &RunConfig,
+        seed: u64,
+    ) -> Result<Option<Self>, TrainError> {
+        if config.evaluation.sample != Some(Sample::Moving) {
+            return Ok(None);
+        }
+        let stream = TrainStream::new(Arc::clone(&held_out.set), stream(config), seed)?;
+        let state = model.initial_state(config.evaluation.batch as i64).detach();
+        Ok(Some(Self { stream, state, held_out: held_out.clone(), seed }))
+    }
+
+    /// Scores the next batches; returns `None`, and stays where it is, soon after `stop` is set.
+    pub(crate) fn evaluate(
+        &mut self,
+        stop: &AtomicBool,
+        model: &LanguageModel,
+        config: &RunConfig,
+    ) -> Result<Option<Evaluation>, TrainError> {
+        let before = self.cursor();
+        let num_batches = config.evaluation.num_batches.unwrap_or(1);
+        let batches = (0..num_batches).map(|_| self.stream.next_batch());
+        let state = self.state.map(tch::Tensor::shallow_clone);
+        let scored = score(stop, model, &self.held_out.set, batches, (state, StateRule::Carried))?;
+        let Some((scores, state)) = scored else {
+            self.seek(config, before)?;
+            return Ok(None);
+        };
+        self.state = state.detach();
+        Ok(Some(scores.evaluation(self.held_out.split, StateRule::Carried, config)))
+    }
+
+    /// Returns the place in the stream.
+    pub(crate) fn cursor(&self) -> StreamCursor {
+        self.stream.cursor()
+    }
+
+    /// Goes to a place of the stream.
+    pub(crate) fn seek(&mut self, config: &RunConfig, cursor: StreamCursor) -> Result<(), TrainError> {
+        self.stream = TrainStream::resume(Arc::clone(&self.held_out.set), stream(config), self.seed, cursor)?;
+        Ok(())
+    }
+}

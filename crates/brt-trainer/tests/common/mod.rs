@@ -154,4 +154,4 @@ impl Place {
 
 /// The text of the tests: the source of this file's neighbour, which is long enough and real.
 pub(crate) const SOURCE: &str =
-    concat!(include_str!("../../src/run.rs"), include_str!("../../src/checkpoint.rs"));
+    concat!(include_str!("../../src/run/mod.rs"), include_str!("../../src/checkpoint/mod.rs"));

@@ -22,7 +22,6 @@ type Step = (&'static str, &'static [&'static str]);
 const CHECKS: &[Step] = &[
     ("format", &["fmt", "--all", "--check"]),
     ("lints", &["clippy", "--workspace", "--all-targets", "--release", "--", "-D", "warnings"]),
-    ("an example", &["run", "--release", "--package", "brt-trainer", "--example", "custom_model"]),
     ("documentation", &["doc", "--workspace", "--no-deps", "--release"]),
 ];
 const DOCTESTS: Step = ("examples in the documentation", &["test", "--workspace", "--release", "--doc"]);

@@ -1,8 +1,9 @@
 //! Trains, evaluates and resumes the language models of `brt-lm`.
 //!
-//! One [`Trainer`] runs all contestants of a comparison. It is the only place that knows the wall clock, carries state
-//! from segment to segment, and stops gradients. A run's folder holds `config.toml`, `metrics.jsonl`,
-//! `checkpoints/step-N/` and, in the end, `result.json`. Files are whole or not there; `metrics.jsonl` grows line by line.
+//! A [`Learner`] trains any [`Model`]: it carries the state from segment to segment, stops gradients and updates.
+//! One [`Trainer`] puts all contestants of a comparison through it, and [`Run`] keeps the wall clock and the folder:
+//! `config.toml`, `metrics.jsonl`, `checkpoints/step-N/` and, in the end, `result.json`. Files are whole or not there;
+//! `metrics.jsonl` grows line by line.
 #![deny(missing_docs)]
 
 mod checkpoint;

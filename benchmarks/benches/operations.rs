@@ -4,7 +4,7 @@
 use brt_cell::{CellConfig, CellLayout, Gate, RecurrentCell};
 use brt_ops::{
     Params, PositionBias, PositionConfig, QkNorm, RmsNorm, Temperature, WindowShape, WindowTables, Windows,
-    attention,
+    composed_attention,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
@@ -46,7 +46,7 @@ fn operations(criterion: &mut Criterion) {
         .expect("T5 has a bias");
     forward_backward(criterion, "T5 bias of a window", || tables.bias(&t5));
     forward_backward(criterion, "windowed attention", || {
-        attention(&queries, &keys, &values, Some(&tables.mask_bias(Some(&bias))), None)
+        composed_attention(&queries, &keys, &values, Some(&tables.mask_bias(Some(&bias))), None)
     });
 }
 
@@ -66,7 +66,7 @@ fn scan(criterion: &mut Criterion) {
     let cell = RecurrentCell::new(&params.root(), config);
     let state = input(&[BATCH, 32, MODEL_DIM]);
     let window = [NUM_BLOCKS, BATCH, NUM_HEADS, 2 * WINDOW_LEN, HEAD_DIM];
-    let windows = Windows { keys: input(&window), values: input(&window) };
+    let windows = Windows::alone(input(&window), input(&window));
     forward_backward(criterion, "scan of 8 blocks, fixed:skip", || cell.scan(&state, &windows).values);
 }
 

@@ -25,7 +25,7 @@ fn main() {
     let (num_blocks, batch, window_len) = (8, 1, 32);
     let shape = [num_blocks, batch, 4, 2 * window_len, 16]; // [n, B, H, 2W, D]
     let draw = || Tensor::randn(shape, (Kind::Float, Device::Cpu));
-    let windows = Windows { keys: brt_ops::unit_norm(&draw()), values: draw() };
+    let windows = Windows::alone(brt_ops::unit_norm(&draw()), draw());
 
     let initial = cell.initial_state().unsqueeze(0); // [B, S, E]
     let scan = cell.scan(&initial, &windows);

@@ -1,8 +1,8 @@
 //! The cell: states read themselves and a window of tokens, and are gated into the next states.
 
 use brt_ops::{
-    CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Scope, Temperature, Windows, attention,
-    dims, expect_shape, init::Init, probe,
+    CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Scope, Sight, Temperature, Windows,
+    attention, dims, expect_shape, init::Init, probe,
 };
 use tch::{Kind, Tensor};
 
@@ -97,12 +97,13 @@ impl RecurrentCell {
     /// Returns the state after one window. `states` are the projections of `state`.
     ///
     /// # Shapes
-    /// `state` and the result: `[B, S, E]`; `keys`, `values`: `[B, H, 2W, D]`, those of the tokens.
-    pub fn step(&self, state: &Tensor, states: &Projected, keys: &Tensor, values: &Tensor) -> Tensor {
+    /// `state` and the result: `[B, S, E]`; `window` of the tokens: `[B, H, len, D]`.
+    pub fn step(&self, state: &Tensor, states: &Projected, window: &Windows) -> Tensor {
         let cross_queries = states.cross_queries.as_ref().expect("a cell has cross queries");
         // No bias, no mask: states see every state, and all of the previous and the current block.
-        let read_states = || attention(&states.queries, &states.keys, &states.values, None, None);
-        let read_tokens = || attention(cross_queries, keys, values, None, None);
+        let own = Windows::alone(states.keys.shallow_clone(), states.values.shallow_clone());
+        let read_states = || attention(&states.queries, &own, Sight::All, None);
+        let read_tokens = || attention(cross_queries, window, Sight::All, None);
         let from_states = probe::scope(|| "states_to_states".into(), read_states); // [B, H, S, D]
         let from_tokens = probe::scope(|| "states_to_tokens".into(), read_tokens); // [B, H, S, D]
         let read = Tensor::cat(&[from_states, from_tokens], 1).transpose(1, 2).flatten(2, 3); // [B, S, 2HD]
@@ -113,14 +114,14 @@ impl RecurrentCell {
     /// the states from before it, so nothing of their future leaks.
     ///
     /// # Shapes
-    /// `state`: `[B, S, E]`; `windows`: `[n, B, H, 2W, D]`.
+    /// `state`: `[B, S, E]`; `windows`: `[n, B, H, len, D]`.
     pub fn scan(&self, state: &Tensor, windows: &Windows) -> Scan {
         let [num_blocks, ..] = dims::<5>("keys", &windows.keys);
         let (mut keys, mut values, mut states) = (vec![], vec![], vec![]);
         let mut state = state.shallow_clone();
         for t in 0..num_blocks {
             let projected = self.project(&state);
-            let next = self.step(&state, &projected, &windows.keys.get(t), &windows.values.get(t));
+            let next = self.step(&state, &projected, &windows.block(t));
             let norms =
                 || vec![("state_norm", mean_norm(&next)), ("update_norm", mean_norm(&(&next - &state)))];
             probe::scope(|| format!("block_{t}"), || probe::record(norms));

@@ -110,7 +110,7 @@ impl LayerCheck<'_> {
         let of_file = self.cross(segment)?;
         let states = cross.or(of_file.as_ref()).map(|[keys, values]| {
             let heads_first = |x: &Tensor| x.transpose(1, 2).unsqueeze(0); // [1, B, H, S, D]
-            Windows { keys: heads_first(keys), values: heads_first(values) }
+            Windows::alone(heads_first(keys), heads_first(values))
         });
         let tables = self.model.tables();
         let xs = to_blocks(x, config.window_len);

@@ -33,17 +33,16 @@ impl Growing {
             let parts: Vec<_> = std::iter::once(&rest).chain(grown).collect();
             Tensor::cat(&parts, 2)
         };
-        Windows {
-            keys: join(&self.before.cache.keys, &self.keys),
-            values: join(&self.before.cache.values, &self.values),
-        }
+        Windows::alone(
+            join(&self.before.cache.keys, &self.keys),
+            join(&self.before.cache.values, &self.values),
+        )
     }
 
     /// Returns the layer's state after its block is complete: only whole blocks move the recurrent state on.
     fn complete(&self, layer: &Layer, carry: Carry) -> LayerState {
         let recurrent = layer.cell().zip(self.states.as_ref()).map(|(cell, states)| {
-            let window = self.window(0); // [B, H, 2W, D]
-            cell.step(recurrent(&self.before), states, &window.keys, &window.values)
+            cell.step(recurrent(&self.before), states, &self.window(0)) // 2W keys
         });
         let [keys, values] = [&self.keys, &self.values].map(|grown| Tensor::cat(grown, 2)); // [B, H, W, D]
         let memory = self.before.memory.as_ref().map(|memory| memory.append(&keys, &values));
@@ -73,7 +72,7 @@ impl Growing {
             attended = vec![memory.mix(&projected.queries, &attended[0], &[neighbours]).squeeze_dim(0)];
         }
         if let Some(states) = self.states.as_ref().or(feedback) {
-            let states = Windows { keys: states.keys.shallow_clone(), values: states.values.shallow_clone() };
+            let states = Windows::alone(states.keys.shallow_clone(), states.values.shallow_clone());
             attended.push(attend_to_states(&projected, &states));
         }
         self.keys.push(projected.keys);

@@ -2,7 +2,7 @@
 
 use brt_cell::RecurrentCell;
 use brt_native::{Pass, Segments};
-use brt_ops::{Mode, Projected, Scope, WindowTables, Windows, attention, init::replayed, probe};
+use brt_ops::{Mode, Projected, Scope, Sight, WindowTables, Windows, attention, init::replayed, probe};
 use brt_txl::{KvCache, MemoryAttention, TransformerLayer};
 use tch::{Kind, Tensor};
 
@@ -62,7 +62,7 @@ impl Layer {
         if let Some(cell) = &self.cell {
             let scan_blocks = || cell.scan(recurrent(state), &windows); // Horizontal: the only loop over blocks.
             let scan = probe::scope(|| "cell".into(), scan_blocks);
-            let states = Windows { keys: scan.keys, values: scan.values };
+            let states = Windows::alone(scan.keys, scan.values);
             attended.push(attend_to_states(&projected, &states));
             next.recurrent = scan.states.into_iter().last();
         } else if let Some(states) = feedback {
@@ -97,7 +97,7 @@ impl Layer {
             let (xs, cache) = (next(), KvCache { keys: next(), values: next() });
             let recurrent = self.cell.as_ref().map(|_| next());
             let state = LayerState { recurrent, ..LayerState::of_cache(cache) };
-            let feedback = has_feedback.then(|| Windows { keys: next(), values: next() });
+            let feedback = has_feedback.then(|| Windows::alone(next(), next()));
             let forward = || self.forward(&xs, &state, feedback.as_ref(), tables, mode);
             let (ys, after) = match pass {
                 Pass::First => forward(),
@@ -169,7 +169,7 @@ pub(crate) fn initial_rows(cell: &RecurrentCell, batch: i64) -> Tensor {
 /// Result: `[.., H, len, D]`; keys and values of `states`: `[.., H, S, D]`.
 pub(crate) fn attend_to_states(tokens: &Projected, states: &Windows) -> Tensor {
     let queries = tokens.cross_queries.as_ref().expect("tokens that attend to states have cross queries");
-    let read = || attention(queries, &states.keys, &states.values, None, None);
+    let read = || attention(queries, states, Sight::All, None);
     probe::scope(|| "tokens_to_states".into(), read)
 }
 

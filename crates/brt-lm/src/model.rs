@@ -154,7 +154,7 @@ impl LanguageModel {
     /// `[1, B, H, S, D]`.
     fn feedback(&self, state: &ModelState) -> Option<Windows> {
         self.feedback_states(state)
-            .map(|states| Windows { keys: states.keys.unsqueeze(0), values: states.values.unsqueeze(0) })
+            .map(|states| Windows::alone(states.keys.unsqueeze(0), states.values.unsqueeze(0)))
     }
 
     /// Returns the projections of the topmost recurrent layer's states, `[B, H, S, D]`; `None` without feedback.

@@ -8,6 +8,17 @@ use torch_sys::C_tensor;
 pub(crate) type SegmentCall =
     extern "C" fn(*mut c_void, *mut *mut C_tensor, usize, c_int, *mut *mut C_tensor, usize) -> c_int;
 
+/// Calls a closure with the gradients of outputs (or null) and saved tensors; it fills in those of inputs (or null).
+pub(crate) type BackwardCall = extern "C" fn(
+    *mut c_void,
+    *mut *mut C_tensor,
+    usize,
+    *mut *mut C_tensor,
+    usize,
+    *mut *mut C_tensor,
+    usize,
+) -> c_int;
+
 unsafe extern "C" {
     pub(crate) fn brt_last_error() -> *const c_char;
     pub(crate) fn brt_rms_norm(
@@ -39,6 +50,18 @@ unsafe extern "C" {
         closure: *mut c_void,
         inputs: *mut *mut C_tensor,
         num_inputs: usize,
+        outputs: *mut *mut C_tensor,
+        num_outputs: usize,
+    ) -> c_int;
+    pub(crate) fn brt_grad_is_enabled() -> c_int;
+    pub(crate) fn brt_attach(
+        call: BackwardCall,
+        drop: extern "C" fn(*mut c_void),
+        closure: *mut c_void,
+        inputs: *mut *mut C_tensor,
+        num_inputs: usize,
+        saved: *mut *mut C_tensor,
+        num_saved: usize,
         outputs: *mut *mut C_tensor,
         num_outputs: usize,
     ) -> c_int;

@@ -3,6 +3,8 @@
 //! The only crate of the workspace with C++, and but for two options of the allocator in `brt` and the memory maps of
 //! `brt-data` the only one with `unsafe`. It holds what the other crates use today and grows with them:
 //!
+//! * [`attention`]: windowed and unmasked attention that stores no logits, in Rust,
+//! * [`attach`]: a node of the autograd graph whose backward pass is Rust,
 //! * [`rms_norm`]: one autograd node instead of a chain of tensor operations,
 //! * [`adamw`]: one operation over all parameters,
 //! * [`in_bfloat16`]: matrix products in bfloat16,
@@ -12,9 +14,12 @@
 //! * [`build_info`], [`torch_version`], [`cpu_capability`]: what `brt doctor` prints.
 #![deny(missing_docs)]
 
+mod attention;
 mod cuda;
 mod ffi;
+mod function;
 mod info;
+mod threads;
 mod training;
 
 use std::ffi::CStr;
@@ -22,7 +27,9 @@ use std::ffi::CStr;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+pub use attention::{Attention, Window, attention, has_attention};
 pub use cuda::{load_cuda, loaded_library};
+pub use function::attach;
 pub use info::{available_bytes, build_info, cpu_capability, cpu_secs, peak_resident_bytes, torch_version};
 pub use training::{
     AdamWStep, Pass, Segments, adamw, generator_state, in_bfloat16, segments, set_generator_state,

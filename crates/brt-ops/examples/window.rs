@@ -2,7 +2,8 @@
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
 use brt_ops::{
-    Params, PositionBias, PositionConfig, WindowShape, WindowTables, attention, causal_mask, unit_norm,
+    Params, PositionBias, PositionConfig, Sight, WindowShape, WindowTables, Windows, attention, causal_mask,
+    unit_norm,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -20,9 +21,10 @@ fn main() {
     let position = PositionConfig::PAPER;
     let bias = PositionBias::new(&params.root(), &position, 1).expect("T5 has a bias");
     let tables = WindowTables::new(WindowShape::block(window_len), &position, 8, Device::Cpu);
-    let draw = |len| unit_norm(&Tensor::randn([1, len, 8], (Kind::Float, Device::Cpu)));
-    let values = Tensor::eye(2 * window_len, (Kind::Float, Device::Cpu)).unsqueeze(0);
-    let bias = tables.mask_bias(Some(&tables.bias(&bias)));
+    let draw = |len| unit_norm(&Tensor::randn([1, 1, len, 8], (Kind::Float, Device::Cpu)));
+    let values = Tensor::eye(2 * window_len, (Kind::Float, Device::Cpu)).view([1, 1, 8, 8]);
+    let bias = tables.bias_by_distance(&bias);
+    let sight = Sight::Band { tables: &tables, bias: Some(&bias) };
     // With the unit matrix as values, the output is the attention itself.
-    attention(&draw(window_len), &draw(2 * window_len), &values, Some(&bias), None).print();
+    attention(&draw(window_len), &Windows::alone(draw(2 * window_len), values), sight, None).print();
 }

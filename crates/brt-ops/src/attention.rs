@@ -1,9 +1,11 @@
 //! Attention over windows of keys: every token sees exactly the W tokens before it, itself not among them.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::{dims, expect_shape, probe};
+use crate::{WindowTables, dims, expect_shape, probe};
 
 /// Logit of a masked key.
 pub(crate) const MASKED: f64 = -1e6;
@@ -23,18 +25,33 @@ pub enum Carry {
     None,
 }
 
-/// Keys and values that each block sees: its own and those of the block before it, or its own alone
-/// ([`Carry::None`]).
+/// Keys and values that each block sees: its own, and with [`Self::new`] also those of the block before it.
 #[derive(Debug)]
 pub struct Windows {
-    /// `[n, B, H, 2W, D]` or `[n, B, H, W, D]`.
+    /// Of each block itself, `[n, B, H, len, D]`, or `[B, H, len, D]` of one block.
     pub keys: Tensor,
     /// As the keys.
     pub values: Tensor,
+    before: Option<Before>,
+}
+
+/// What stands before the first block.
+#[derive(Debug)]
+struct Before {
+    /// `[B, H, len, D]`.
+    keys: Tensor,
+    values: Tensor,
+    /// Whether no gradient flows into a block from the one after it.
+    is_detached: bool,
 }
 
 impl Windows {
-    /// Puts the block before in front of each block; the cache stands before the first one.
+    /// Every block sees its own keys alone.
+    pub fn alone(keys: Tensor, values: Tensor) -> Self {
+        Self { keys, values, before: None }
+    }
+
+    /// Every block also sees the one before it; the cache stands before the first one.
     ///
     /// # Shapes
     /// `keys`, `values`: `[n, B, H, W, D]`; the cached ones: `[B, H, W, D]`, under [`Carry::None`] `[B, H, 0, D]`.
@@ -44,38 +61,191 @@ impl Windows {
         [cached_keys, cached_values]: [&Tensor; 2],
         carry: Carry,
     ) -> Self {
-        Self {
-            keys: with_previous(keys, cached_keys, carry),
-            values: with_previous(values, cached_values, carry),
+        let [_, batch, num_heads, window_len, head_dim] = dims("keys", keys);
+        let cache_len = if carry == Carry::None { 0 } else { window_len };
+        for cached in [cached_keys, cached_values] {
+            expect_shape("cache", cached, &[batch, num_heads, cache_len, head_dim]);
+        }
+        let before = (carry != Carry::None).then(|| Before {
+            keys: cached_keys.shallow_clone(),
+            values: cached_values.shallow_clone(),
+            is_detached: carry == Carry::Detached,
+        });
+        Self { keys: keys.shallow_clone(), values: values.shallow_clone(), before }
+    }
+
+    /// Returns the window of one block: what it sees of its own, `[B, H, len, D]`, and of the block before it.
+    pub fn block(&self, t: i64) -> Self {
+        let before = self.before.as_ref().map(|before| {
+            let earlier = |first: &Tensor, blocks: &Tensor| match t {
+                0 => first.shallow_clone(),
+                _ if before.is_detached => blocks.get(t - 1).detach(),
+                _ => blocks.get(t - 1),
+            };
+            let (keys, values) = (earlier(&before.keys, &self.keys), earlier(&before.values, &self.values));
+            Before { keys, values, is_detached: before.is_detached }
+        });
+        Self { keys: self.keys.get(t), values: self.values.get(t), before }
+    }
+
+    /// Returns the same windows with all that a block sees in one tensor: `[.., H, 2W, D]` or `[.., H, W, D]`.
+    pub fn joined(&self) -> Self {
+        let Some(before) = &self.before else {
+            return Self::alone(self.keys.shallow_clone(), self.values.shallow_clone());
+        };
+        let join = |blocks: &Tensor, first: &Tensor| {
+            if blocks.dim() == 4 {
+                return Tensor::cat(&[first, blocks], 2);
+            }
+            let earlier = blocks.narrow(0, 0, blocks.size()[0] - 1);
+            let earlier = if before.is_detached { earlier.detach() } else { earlier };
+            let previous = Tensor::cat(&[&first.unsqueeze(0), &earlier], 0); // [n, B, H, W, D]
+            Tensor::cat(&[&previous, blocks], 3)
+        };
+        Self::alone(join(&self.keys, &before.keys), join(&self.values, &before.values))
+    }
+}
+
+/// Which keys of a window a query sees.
+#[derive(Debug, Clone, Copy)]
+pub enum Sight<'a> {
+    /// All of them.
+    All,
+    /// Those that the tables say.
+    Band {
+        /// Who sees whom.
+        tables: &'a WindowTables,
+        /// Added to the logits by distance, `[H, R]` ([`WindowTables::bias_by_distance`]).
+        bias: Option<&'a Tensor>,
+    },
+}
+
+/// How attention is computed. All ways give the same numbers, to rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// In one piece, on the CPU: [`brt_native::attention`].
+    Fused,
+    /// By libtorch's fused attention, on CUDA.
+    ScaledDotProduct,
+    /// By one tensor operation after another: [`composed_attention`].
+    Composed,
+}
+
+/// Fewest queries for which packing keys for the fused way pays.
+const MIN_FUSED_QUERIES: i64 = 8;
+
+impl Way {
+    /// Returns the fastest way that there is for these queries.
+    fn of(queries: &Tensor, multiplier: Option<&Tensor>) -> Self {
+        let num_queries = queries.size().iter().rev().nth(1).copied().unwrap_or_default();
+        // Who looks inside wants to see the weights.
+        if is_composed_asked_for() || probe::is_observed() {
+            Self::Composed
+        } else if brt_native::has_attention(queries) && num_queries >= MIN_FUSED_QUERIES {
+            Self::Fused
+        } else if queries.device().is_cuda() && multiplier.is_none() {
+            Self::ScaledDotProduct
+        } else {
+            Self::Composed
         }
     }
 }
 
-/// `[n, B, H, W, D]` and `[B, H, W, D]` → `[n, B, H, 2W, D]`.
-#[track_caller]
-fn with_previous(blocks: &Tensor, before: &Tensor, carry: Carry) -> Tensor {
-    let [num_blocks, batch, num_heads, window_len, head_dim] = dims("blocks", blocks);
-    let cache_len = if carry == Carry::None { 0 } else { window_len };
-    expect_shape("cache", before, &[batch, num_heads, cache_len, head_dim]);
-    let earlier = blocks.narrow(0, 0, num_blocks - 1);
-    let earlier = match carry {
-        Carry::Differentiable => earlier,
-        Carry::Detached => earlier.detach(),
-        Carry::None => return blocks.shallow_clone(),
-    };
-    let previous = Tensor::cat(&[&before.unsqueeze(0), &earlier], 0); // [n, B, H, W, D]
-    Tensor::cat(&[&previous, blocks], 3)
+/// Returns whether the environment asks for [`Way::Composed`] throughout: `BRT_ATTENTION=composed`, to compare.
+fn is_composed_asked_for() -> bool {
+    static IS_ASKED_FOR: LazyLock<bool> =
+        LazyLock::new(|| std::env::var("BRT_ATTENTION").is_ok_and(|way| way == "composed"));
+    *IS_ASKED_FOR
 }
 
-/// Returns `softmax(queries · keysᵀ + bias) ⊙ multiplier · values`.
+/// Returns `softmax(queries · keysᵀ + bias) ⊙ multiplier · values`, zeros for a query that sees no key.
 ///
-/// The hot path: temperatures are already in the queries and the bias ([`crate::Projection`]), the mask is already in
-/// the bias ([`crate::WindowTables::mask_bias`]). Equals [`reference_attention`] wherever every query sees a key with a logit above −900.
+/// The hot path: temperatures are already in the queries and the bias ([`crate::Projection`]). Equals
+/// [`reference_attention`] wherever every query sees a key with a logit above −900.
+///
+/// # Shapes
+/// `queries` and the result: `[n, B, H, q, D]`, or `[B, H, q, D]` for one block; `windows` likewise, or of one block that
+/// all see, `[1, B, H, len, D]`; `multiplier`: `[H, q, keys]`.
+pub fn attention(queries: &Tensor, windows: &Windows, sight: Sight, multiplier: Option<&Tensor>) -> Tensor {
+    match Way::of(queries, multiplier) {
+        Way::Fused => fused_attention(queries, windows, sight, multiplier),
+        Way::ScaledDotProduct => scaled_dot_product_attention(queries, windows, sight),
+        Way::Composed => {
+            let windows = windows.joined();
+            let (bias, finish) = sight.mask_bias();
+            finish(composed_attention(queries, &windows.keys, &windows.values, bias.as_ref(), multiplier))
+        }
+    }
+}
+
+impl<'a> Sight<'a> {
+    /// Returns the bias with a very low logit where a query must not look, and what clears what blind queries read.
+    fn mask_bias(self) -> (Option<Tensor>, impl Fn(Tensor) -> Tensor + 'a) {
+        let tables = match self {
+            Self::All => None,
+            Self::Band { tables, .. } => Some(tables),
+        };
+        let bias = match self {
+            Self::All => None,
+            Self::Band { tables, bias } => Some(tables.mask_bias(bias.map(|b| tables.spread(b)).as_ref())),
+        };
+        (bias, move |read| tables.map_or_else(|| read.shallow_clone(), |tables| tables.clear_blind(&read)))
+    }
+}
+
+fn fused_attention(queries: &Tensor, windows: &Windows, sight: Sight, multiplier: Option<&Tensor>) -> Tensor {
+    let one_block = queries.dim() == 4;
+    let blocks = |x: &Tensor| if x.dim() == 4 { x.unsqueeze(0) } else { x.shallow_clone() };
+    let (queries, keys, values) = (blocks(queries), blocks(&windows.keys), blocks(&windows.values));
+    let bias = match sight {
+        Sight::All => None,
+        Sight::Band { tables, bias } => bias.map(|bias| tables.seen_distances(bias)),
+    };
+    let window = match sight {
+        Sight::All => None,
+        Sight::Band { tables, .. } => {
+            let (len, offset) = tables.seen();
+            Some(brt_native::Window { len, offset, bias: bias.as_ref() })
+        }
+    };
+    let read = brt_native::attention(&brt_native::Attention {
+        queries: &queries,
+        keys: &keys,
+        values: &values,
+        before: windows.before.as_ref().map(|before| [&before.keys, &before.values]),
+        is_before_detached: windows.before.as_ref().is_some_and(|before| before.is_detached),
+        window,
+        multiplier,
+    });
+    if one_block { read.squeeze_dim(0) } else { read }
+}
+
+/// By libtorch's fused attention, whose bias must be of the queries' kind.
+fn scaled_dot_product_attention(queries: &Tensor, windows: &Windows, sight: Sight) -> Tensor {
+    let windows = windows.joined();
+    let (bias, finish) = sight.mask_bias();
+    let bias = bias.map(|bias| bias.to_kind(queries.kind()));
+    // Four axes: blocks and rows are one.
+    let size = queries.size();
+    let leading = &size[..size.len() - 3];
+    let flat = |x: &Tensor| {
+        let mut size: Vec<i64> = leading.to_vec();
+        size.extend(&x.size()[x.dim() - 3..]);
+        x.to_kind(queries.kind()).expand(&size, false).flatten(0, leading.len() as i64 - 1)
+    };
+    let (q, k, v) = (flat(queries), flat(&windows.keys), flat(&windows.values));
+    let read = Tensor::scaled_dot_product_attention(&q, &k, &v, bias, 0., false, 1., false);
+    finish(read.view(size.as_slice()))
+}
+
+/// Returns `softmax(queries · keysᵀ + bias) ⊙ multiplier · values` by one tensor operation after another.
+///
+/// The mask is already in the bias ([`crate::WindowTables::mask_bias`]).
 ///
 /// # Shapes
 /// `queries` and the result: `[.., H, q, D]`; `keys`, `values`: `[.., H, k, D]`; `bias`, `multiplier`: `[H, q, k]` or
 /// `[q, k]`.
-pub fn attention(
+pub fn composed_attention(
     queries: &Tensor,
     keys: &Tensor,
     values: &Tensor,

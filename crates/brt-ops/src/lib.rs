@@ -23,7 +23,10 @@ pub mod shape;
 mod linear;
 mod mlp;
 
-pub use attention::{Carry, LogitTerms, Windows, attention, causal_mask, reference_attention, safe_softmax};
+pub use attention::{
+    Carry, LogitTerms, Sight, Windows, attention, causal_mask, composed_attention, reference_attention,
+    safe_softmax,
+};
 pub use dropout::Mode;
 pub use linear::Linear;
 pub use mlp::Mlp;

@@ -84,7 +84,8 @@ fn change(by: impl FnOnce(&mut Probe)) {
     });
 }
 
-fn is_observed() -> bool {
+/// Returns whether somebody observes this thread.
+pub fn is_observed() -> bool {
     PROBE.with(|probe| probe.borrow().is_some())
 }
 

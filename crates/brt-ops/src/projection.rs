@@ -133,10 +133,10 @@ impl Projection {
     /// Returns `bias` scaled as the logits of self-attention are: the temperature multiplies logits and bias alike.
     ///
     /// # Shapes
-    /// `bias` and the result: `[H, queries, keys]`.
+    /// `bias` and the result: `[H, R]`, for each distance.
     pub fn scale_bias(&self, bias: &Tensor) -> Tensor {
         match &self.temperature {
-            Some(a) => bias * self.factor(a),
+            Some(a) => bias * self.factor(a).squeeze_dim(2),
             None => bias.shallow_clone(),
         }
     }

@@ -2,7 +2,7 @@
 
 use brt_ops::{
     Carry, CrossQueries, Linear, Mlp, Mode, PositionBias, PositionConfig, Projected, Projection,
-    ProjectionConfig, QkNorm, RmsNorm, Scope, Temperature, WindowTables, Windows, attention, dropout,
+    ProjectionConfig, QkNorm, RmsNorm, Scope, Sight, Temperature, WindowTables, Windows, attention, dropout,
 };
 use tch::Tensor;
 
@@ -126,18 +126,19 @@ impl TransformerLayer {
         tables: &WindowTables,
         mode: Mode,
     ) -> Tensor {
-        let bias = self.position_bias.as_ref().map(|b| self.attention.scale_bias(&tables.bias(b))); // [H, W, 2W]
-        let bias = tables.mask_bias(bias.as_ref());
-        let (queries, keys) = match self.config.position {
-            PositionConfig::Rotary { .. } => tables.rotate(&p.queries, &windows.keys),
-            _ => (p.queries.shallow_clone(), windows.keys.shallow_clone()),
-        };
+        let bias = self.position_bias.as_ref();
+        let bias = bias.map(|b| self.attention.scale_bias(&tables.bias_by_distance(b))); // [H, R]
         let [num_queries, num_keys] = tables.shape();
         let shape = [self.config.num_heads, num_queries, num_keys];
         let multiplier =
-            dropout::attention_multiplier(shape, self.config.attention_dropout, mode, bias.device());
-        let read = attention(&queries, &keys, &windows.values, Some(&bias), multiplier.as_ref());
-        tables.clear_blind(read)
+            dropout::attention_multiplier(shape, self.config.attention_dropout, mode, p.queries.device());
+        let sight = Sight::Band { tables, bias: bias.as_ref() };
+        let PositionConfig::Rotary { .. } = self.config.position else {
+            return attention(&p.queries, windows, sight, multiplier.as_ref());
+        };
+        let joined = windows.joined(); // A key's angle depends on the block that looks at it.
+        let (queries, keys) = tables.rotate(&p.queries, &joined.keys);
+        attention(&queries, &Windows::alone(keys, joined.values), sight, multiplier.as_ref())
     }
 
     /// Projects what the tokens read, adds the residual and runs the feed-forward layer.
@@ -145,7 +146,11 @@ impl TransformerLayer {
     /// # Shapes
     /// `xs` and the result: `[n, B, W, E]`; `attended`: `[n, B, H, W, D]` each, self-attention first.
     pub fn finish(&self, xs: &Tensor, attended: &[Tensor], mode: Mode) -> Tensor {
-        let heads = Tensor::cat(attended, -3).transpose(-3, -2).flatten(-2, -1); // [n, B, W, HD or 2HD]
+        let heads = match attended {
+            [one] => one.shallow_clone(),
+            several => Tensor::cat(several, -3),
+        };
+        let heads = heads.transpose(-3, -2).flatten(-2, -1); // [n, B, W, HD or 2HD]
         let x1 = xs + self.attention_out.forward(&heads);
         let (_, z) = self.ffn.forward(&self.ffn_norm.forward(&x1)); // [n, B, W, E]
         x1 + dropout::tiled_dropout(&z, self.config.dropout, mode)

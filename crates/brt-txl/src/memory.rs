@@ -2,7 +2,7 @@
 //!
 //! Source: *Memorizing Transformers*, arXiv 2203.08913, as in the official code of *Block-Recurrent Transformers*.
 
-use brt_ops::{Scope, attention, dims, expect_shape, init::Init, probe};
+use brt_ops::{Scope, composed_attention, dims, expect_shape, init::Init, probe};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -180,7 +180,7 @@ impl MemoryAttention {
             Tensor::stack(&neighbours.iter().map(of).collect::<Vec<_>>(), 0) // [n, B, H, W, neighbours, D]
         };
         let (keys, values) = (stack(|n| &n.keys), stack(|n| &n.values));
-        let read = || attention(&queries.unsqueeze(-2), &keys, &values, None, None).squeeze_dim(-2);
+        let read = || composed_attention(&queries.unsqueeze(-2), &keys, &values, None, None).squeeze_dim(-2);
         let read = probe::scope(|| "tokens_to_memory".into(), read);
         let gate = self.gate_bias.sigmoid().view([-1, 1, 1]);
         local.to_kind(gate.kind()).lerp_tensor(&read.to_kind(gate.kind()), &gate)

@@ -6,8 +6,8 @@ mod positions;
 use anyhow::{Context, Result, bail, ensure};
 use brt_lm::{PositionConfig, QkNorm, Temperature, official::official_path};
 use brt_ops::{
-    CrossQueries, LayerNorm, LogitTerms, Params, Projection, ProjectionConfig, RmsNorm, Scope, attention,
-    causal_mask, loss, reference_attention, safe_softmax, unit_norm,
+    CrossQueries, LayerNorm, LogitTerms, Params, Projection, ProjectionConfig, RmsNorm, Scope, causal_mask,
+    composed_attention, loss, reference_attention, safe_softmax, unit_norm,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -156,7 +156,7 @@ fn attentions(golden: &Golden) -> Result<()> {
         if let Some(mask) = &mask {
             bias = bias.where_scalarother(mask, -1e6);
         }
-        let mut got = attention(&(&q * &factor), &k, &v, Some(&bias), multiplier.as_ref());
+        let mut got = composed_attention(&(&q * &factor), &k, &v, Some(&bias), multiplier.as_ref());
         if let Some(mask) = &mask {
             got = got * mask.any_dim(1, true);
         }

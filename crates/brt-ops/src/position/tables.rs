@@ -99,14 +99,40 @@ impl WindowTables {
         &self.mask
     }
 
+    /// Returns a bias for every distance that occurs, the largest first.
+    ///
+    /// # Shapes
+    /// Result: `[H, R]` with `R = queries + keys − 1`.
+    pub fn bias_by_distance(&self, bias: &PositionBias) -> Tensor {
+        let Distances { features, .. } = self.distances.as_ref().expect("tables of the kind of the bias");
+        bias.at(features)
+    }
+
     /// Returns a bias for every query and key.
     ///
     /// # Shapes
     /// Result: `[H, queries, keys]`.
     pub fn bias(&self, bias: &PositionBias) -> Tensor {
-        let Distances { features, index } = self.distances.as_ref().expect("tables of the kind of the bias");
-        let by_distance = bias.at(features); // [H, R]
+        self.spread(&self.bias_by_distance(bias))
+    }
+
+    /// Spreads a bias by distance over queries and keys: `[H, R]` → `[H, queries, keys]`.
+    pub(crate) fn spread(&self, by_distance: &Tensor) -> Tensor {
+        let Distances { index, .. } = self.distances.as_ref().expect("tables of the kind of the bias");
         by_distance.index_select(1, index).unflatten(1, self.shape())
+    }
+
+    /// Returns how far back a query sees, as far as there are keys at all, and the distance from the first query back to
+    /// the first key.
+    pub(crate) fn seen(&self) -> (i64, i64) {
+        let WindowShape { num_queries, offset, window_len, .. } = self.shape;
+        (window_len.min(num_queries - 1 + offset), offset)
+    }
+
+    /// Returns of a bias by distance what queries see: `[H, R]` → `[H, W]`.
+    pub(crate) fn seen_distances(&self, by_distance: &Tensor) -> Tensor {
+        let (len, offset) = self.seen();
+        by_distance.narrow(1, self.shape.num_queries - 1 + offset - len, len)
     }
 
     /// Returns `bias` with a very low logit where a query must not look; zeros elsewhere where there is no bias.
@@ -124,10 +150,10 @@ impl WindowTables {
     ///
     /// # Shapes
     /// `attended` and the result: `[.., queries, D]`.
-    pub fn clear_blind(&self, attended: Tensor) -> Tensor {
+    pub fn clear_blind(&self, attended: &Tensor) -> Tensor {
         match &self.sees_any {
             Some(sees_any) => attended * sees_any,
-            None => attended,
+            None => attended.shallow_clone(),
         }
     }
 

@@ -1,0 +1,119 @@
+//! Scratch of one head: keys and values in float32, row by row and column by column.
+
+use super::{
+    tile::{MAX_LANES, ROWS},
+    view::{Place, View},
+};
+
+/// Rows of `width` values in float32, padded with zeros to whole register tiles.
+pub(super) struct Rows {
+    pub(super) values: Vec<f32>,
+    /// Values from row to row.
+    pub(super) row: usize,
+}
+
+impl Rows {
+    pub(super) fn zeros(len: usize, width: usize) -> Self {
+        let row = width.next_multiple_of(MAX_LANES);
+        Self { values: vec![0.; (len.next_multiple_of(ROWS) + ROWS) * row], row }
+    }
+
+    /// Returns the values from row `first` on.
+    pub(super) fn from(&self, first: usize) -> &[f32] {
+        &self.values[first * self.row..]
+    }
+
+    pub(super) fn from_mut(&mut self, first: usize) -> &mut [f32] {
+        &mut self.values[first * self.row..]
+    }
+
+    /// Reads a head into the rows from `first` on.
+    pub(super) fn read(&mut self, view: &View, place: Place, first: usize) {
+        let row = self.row;
+        view.read(place, self.from_mut(first), row);
+    }
+
+    /// Writes rows from `first` on to a head.
+    ///
+    /// # Safety
+    /// No other thread uses this head.
+    pub(super) unsafe fn write(&self, view: &View, place: Place, first: usize) {
+        for (i, row) in self.from(first).chunks(self.row).take(view.size()[0]).enumerate() {
+            // SAFETY: the caller's.
+            unsafe { view.write(place, i, row) }
+        }
+    }
+
+    /// Moves the rows from `len` on to the front, and leaves zeros in their place.
+    pub(super) fn advance(&mut self, len: usize) {
+        let middle = len * self.row;
+        self.values.copy_within(middle..2 * middle, 0);
+        self.values[middle..2 * middle].fill(0.);
+    }
+}
+
+/// Keys or values of one head, row by row and, where a product needs them so, column by column.
+pub(super) struct Packed {
+    pub(super) rows: Rows,
+    pub(super) columns: Option<Columns>,
+    width: usize,
+}
+
+/// The same values, one row for each feature.
+pub(super) struct Columns {
+    pub(super) values: Vec<f32>,
+    /// Values from feature to feature.
+    pub(super) row: usize,
+}
+
+/// Whether values are needed column by column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Rows,
+    Both,
+}
+
+impl Packed {
+    pub(super) fn new(len: usize, width: usize, order: Order) -> Self {
+        let row = padded_len(len);
+        let columns = (order == Order::Both).then(|| Columns { values: vec![0.; width * row], row });
+        Self { rows: Rows::zeros(len, width), columns, width }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Reads the rows of a head, to stand from row `first` on.
+    pub(super) fn read(&mut self, view: &View, place: Place, first: usize) {
+        let [len, width] = view.size();
+        self.rows.read(view, place, first);
+        let Some(columns) = &mut self.columns else { return };
+        // Some rows at a time, so that whole lines of the cache are written.
+        for start in (0..len).step_by(MAX_LANES) {
+            let num = MAX_LANES.min(len - start);
+            let rows = &self.rows.values[(first + start) * self.rows.row..];
+            for feature in 0..width {
+                let column = &mut columns.values[feature * columns.row + first + start..][..num];
+                for (i, value) in column.iter_mut().enumerate() {
+                    *value = rows[i * self.rows.row + feature];
+                }
+            }
+        }
+    }
+
+    /// Moves the rows from `len` on to the front.
+    pub(super) fn advance(&mut self, len: usize) {
+        self.rows.advance(len);
+        if let Some(columns) = &mut self.columns {
+            for feature in 0..self.width {
+                columns.values[feature * columns.row..].copy_within(len..2 * len, 0);
+            }
+        }
+    }
+}
+
+/// Returns the length of a row of logits: register tiles may reach behind its end.
+pub(super) fn padded_len(len: usize) -> usize {
+    len.next_multiple_of(MAX_LANES) + MAX_LANES + ROWS
+}

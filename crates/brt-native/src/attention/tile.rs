@@ -1,0 +1,103 @@
+//! Products of small matrices: register tiles of six rows.
+
+use super::simd::Simd;
+
+/// Rows of a register tile.
+pub(super) const ROWS: usize = 6;
+/// The widest vector of any instruction set: rows of matrices are padded to whole vectors.
+pub(super) const MAX_LANES: usize = 16;
+
+/// Where the values of a factor lie: value (i, k) at `values[i · row + k · column]`.
+#[derive(Clone, Copy)]
+pub(super) struct Factor<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+/// What happens to what a product is written over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Into {
+    Replace,
+    Add,
+}
+
+/// `c[i, j] (+)= Σ_k a[i, k] · b[k, j]` for [`ROWS`] rows i, `depth` values k and `width` columns j. Rows of `b` and `c`
+/// are contiguous, `b_row` and `c_row` apart; up to `LANES − 1` columns behind the last one are computed as well.
+///
+/// # Panics
+/// Where a slice is too short for that.
+///
+/// # Safety
+/// The processor has the instruction set of `S`.
+#[inline(always)]
+pub(super) unsafe fn product<S: Simd>(
+    a: Factor,
+    (b, b_row): (&[f32], usize),
+    (c, c_row): (&mut [f32], usize),
+    [depth, width]: [usize; 2],
+    into: Into,
+) {
+    if depth == 0 || width == 0 {
+        return;
+    }
+    let padded = width.next_multiple_of(S::LANES);
+    assert!((ROWS - 1) * a.row + (depth - 1) * a.column < a.values.len(), "product: a");
+    assert!((depth - 1) * b_row + padded <= b.len(), "product: b");
+    assert!((ROWS - 1) * c_row + padded <= c.len(), "product: c");
+    let mut start = 0;
+    while start < padded {
+        let num_vectors = ((padded - start) / S::LANES).min(S::PANEL);
+        // SAFETY: the instruction set is the caller's; the lengths were checked above.
+        unsafe {
+            let (b, c) = (b.as_ptr().add(start), c.as_mut_ptr().add(start));
+            match num_vectors {
+                1 => tile::<S, 1>(a, (b, b_row), (c, c_row), depth, into),
+                2 => tile::<S, 2>(a, (b, b_row), (c, c_row), depth, into),
+                3 => tile::<S, 3>(a, (b, b_row), (c, c_row), depth, into),
+                _ => tile::<S, 4>(a, (b, b_row), (c, c_row), depth, into),
+            }
+        }
+        start += num_vectors * S::LANES;
+    }
+}
+
+/// One register tile: `V` vectors wide.
+///
+/// # Safety
+/// As [`product`], which checks that all that is read and written is there.
+#[inline(always)]
+unsafe fn tile<S: Simd, const V: usize>(
+    a: Factor,
+    (b, b_row): (*const f32, usize),
+    (c, c_row): (*mut f32, usize),
+    depth: usize,
+    into: Into,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [[S::splat(0.); V]; ROWS];
+        if into == Into::Add {
+            for (i, row) in sums.iter_mut().enumerate() {
+                for (v, sum) in row.iter_mut().enumerate() {
+                    *sum = S::load(c.add(i * c_row + v * S::LANES));
+                }
+            }
+        }
+        let values = a.values.as_ptr();
+        for k in 0..depth {
+            let b: [S; V] = std::array::from_fn(|v| S::load(b.add(k * b_row + v * S::LANES)));
+            for (i, row) in sums.iter_mut().enumerate() {
+                let a = S::splat(*values.add(i * a.row + k * a.column));
+                for (sum, b) in row.iter_mut().zip(b) {
+                    *sum = a.mul_add(b, *sum);
+                }
+            }
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                sum.store(c.add(i * c_row + v * S::LANES));
+            }
+        }
+    }
+}

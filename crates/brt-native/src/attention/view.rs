@@ -1,0 +1,157 @@
+//! Tensors as memory with strides, read into and written from float32 scratch.
+
+use tch::{Kind, Tensor};
+
+/// Rows of one head of one tensor `[n, B, H, len, D]`: which block, row of the batch and head.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) block: usize,
+    pub(super) row: usize,
+    pub(super) head: usize,
+}
+
+/// Memory of a tensor `[n, B, H, len, D]` in float32 or bfloat16 whose last axis is contiguous. It keeps the tensor alive.
+#[derive(Debug)]
+pub(super) struct View {
+    tensor: Tensor,
+    start: *mut u8,
+    is_bfloat16: bool,
+    /// Of n, B, H and len, in values.
+    strides: [usize; 4],
+    /// Rows and width of one head.
+    len: usize,
+    width: usize,
+}
+
+// SAFETY: the memory is read by several threads at once, or written by several that each have heads of their own; the
+// tensor itself is used by the thread that has made the view.
+unsafe impl Sync for View {}
+
+impl View {
+    /// Returns a view of a tensor to read from it; copies one whose last axis is not contiguous. Axes before the last four
+    /// are one.
+    pub(super) fn new(tensor: &Tensor) -> Self {
+        let size = tensor.size();
+        assert!(size.len() == 5, "attention: expected [n, B, H, len, D], got {size:?}");
+        let is_bfloat16 = match tensor.kind() {
+            Kind::Float => false,
+            Kind::BFloat16 => true,
+            kind => panic!("attention: expected float32 or bfloat16, got {kind:?}"),
+        };
+        let is_contiguous = tensor.stride()[4] == 1 || size[4] == 1;
+        let tensor = if is_contiguous { tensor.shallow_clone() } else { tensor.contiguous() };
+        let stride = tensor.stride();
+        Self {
+            start: tensor.data_ptr().cast(),
+            is_bfloat16,
+            strides: std::array::from_fn(|axis| stride[axis] as usize),
+            len: size[3] as usize,
+            width: size[4] as usize,
+            tensor,
+        }
+    }
+
+    /// Returns a view of a new tensor of this size and kind, with the axes of heads and rows next to each other in
+    /// memory as a layer makes them: `[n, B, len, H, D]`.
+    pub(super) fn empty([n, batch, heads, len, width]: [i64; 5], like: &Tensor) -> Self {
+        let memory = Tensor::empty([n, batch, len, heads, width], (like.kind(), like.device()));
+        Self::new(&memory.transpose(2, 3))
+    }
+
+    pub(super) fn into_tensor(self) -> Tensor {
+        self.tensor
+    }
+
+    /// Returns the number of rows of one head, and their width.
+    pub(super) fn size(&self) -> [usize; 2] {
+        [self.len, self.width]
+    }
+
+    fn offset(&self, place: Place, i: usize) -> usize {
+        let [n, b, h, len] = self.strides;
+        place.block * n + place.row * b + place.head * h + i * len
+    }
+
+    /// Writes rows of a head into `rows`, `row_len` values apart; what is behind their width is left as it is.
+    pub(super) fn read(&self, place: Place, rows: &mut [f32], row_len: usize) {
+        for (i, row) in rows.chunks_mut(row_len).take(self.len).enumerate() {
+            let offset = self.offset(place, i);
+            let row = &mut row[..self.width];
+            // SAFETY: the row is inside the tensor's memory, which nobody writes while it is read.
+            unsafe {
+                if self.is_bfloat16 {
+                    let from = std::slice::from_raw_parts(self.start.cast::<u16>().add(offset), self.width);
+                    row.iter_mut().zip(from).for_each(|(to, &bits)| *to = of_bfloat16(bits));
+                } else {
+                    row.copy_from_slice(std::slice::from_raw_parts(
+                        self.start.cast::<f32>().add(offset),
+                        self.width,
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Writes row `i` of a head of a tensor that [`Self::empty`] has made.
+    ///
+    /// # Safety
+    /// No other thread uses this head.
+    pub(super) unsafe fn write(&self, place: Place, i: usize, row: &[f32]) {
+        let offset = self.offset(place, i);
+        assert!(i < self.len, "attention: row {i} of {}", self.len);
+        let row = &row[..self.width];
+        // SAFETY: the row is inside the tensor's memory, and this thread's alone.
+        unsafe {
+            if self.is_bfloat16 {
+                let to = std::slice::from_raw_parts_mut(self.start.cast::<u16>().add(offset), self.width);
+                to.iter_mut().zip(row).for_each(|(to, &value)| *to = to_bfloat16(value));
+            } else {
+                let to = std::slice::from_raw_parts_mut(self.start.cast::<f32>().add(offset), self.width);
+                to.copy_from_slice(row);
+            }
+        }
+    }
+}
+
+/// A tensor's values in float32, in order.
+#[derive(Debug)]
+pub(super) struct Floats(Tensor);
+
+// SAFETY: the memory is read only; the tensor itself is used by the thread that has made this.
+unsafe impl Sync for Floats {}
+
+impl Floats {
+    pub(super) fn new(tensor: &Tensor) -> Self {
+        Self(tensor.to_kind(Kind::Float).contiguous())
+    }
+
+    pub(super) fn values(&self) -> &[f32] {
+        // SAFETY: the tensor is contiguous, in float32, and nobody writes to it.
+        unsafe { std::slice::from_raw_parts(self.0.data_ptr().cast(), self.0.numel()) }
+    }
+}
+
+fn of_bfloat16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// Rounds to nearest, ties to even.
+fn to_bfloat16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    if value.is_nan() { 0x7fc0 } else { (rounded >> 16) as u16 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bfloat16_is_rounded_as_libtorch_does() {
+        let values = [0., 1., -1.004, 3.14159, 1e-30, 65504.5, f32::INFINITY, 1.00390625, 1.01171875];
+        let expected = Tensor::from_slice(&values).to_kind(Kind::BFloat16).to_kind(Kind::Float);
+        let rounded = values.map(|value| of_bfloat16(to_bfloat16(value)));
+        assert_eq!(Tensor::from_slice(&rounded), expected);
+        assert!(of_bfloat16(to_bfloat16(f32::NAN)).is_nan());
+    }
+}

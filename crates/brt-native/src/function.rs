@@ -1,0 +1,97 @@
+//! Functions of the autograd graph whose two passes are Rust.
+
+use std::{
+    ffi::{c_int, c_void},
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind},
+    slice,
+};
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+use crate::{check, ffi, raw};
+
+/// The backward pass: from the gradients of the outputs (`None` where nothing came back) and the saved tensors to the
+/// gradients of the inputs, `None` for those that have none.
+type Backward = Box<dyn Fn(&[Option<Tensor>], &[Tensor]) -> Vec<Option<Tensor>> + Send>;
+
+/// Connects `outputs`, which were computed from `inputs` without a graph, with them: `backward` gives the gradients. Where
+/// no input needs any, the outputs are returned as they are.
+///
+/// `saved` are handed to `backward`; inputs and outputs that it needs belong there, not into its closure, which would
+/// keep the graph alive for ever.
+///
+/// # Panics
+/// In the backward pass, where `backward` panics or returns another number of gradients than there are inputs.
+pub fn attach(
+    inputs: &[&Tensor],
+    outputs: Vec<Tensor>,
+    saved: &[&Tensor],
+    backward: impl Fn(&[Option<Tensor>], &[Tensor]) -> Vec<Option<Tensor>> + Send + 'static,
+) -> Vec<Tensor> {
+    if !needs_gradient(inputs) {
+        return outputs;
+    }
+    let backward: Backward = Box::new(backward);
+    let closure = Box::into_raw(Box::new(backward));
+    let mut inputs: Vec<_> = inputs.iter().map(|x| raw(x)).collect();
+    let mut saved: Vec<_> = saved.iter().map(|x| raw(x)).collect();
+    let mut connected: Vec<_> = outputs.iter().map(raw).collect();
+    // SAFETY: all tensors live for the whole call; the closure is given back by `drop_closure` once, with the graph or at
+    // once on an error; `connected` receives new tensors that we own.
+    unsafe {
+        check(ffi::brt_attach(
+            call_backward,
+            drop_closure,
+            closure.cast(),
+            inputs.as_mut_ptr(),
+            inputs.len(),
+            saved.as_mut_ptr(),
+            saved.len(),
+            connected.as_mut_ptr(),
+            connected.len(),
+        ));
+        connected.into_iter().map(|output| Tensor::from_ptr(output)).collect()
+    }
+}
+
+/// Returns whether a graph is recorded for any of these tensors.
+pub(crate) fn needs_gradient(inputs: &[&Tensor]) -> bool {
+    // SAFETY: reads a number of this thread.
+    let is_on = unsafe { ffi::brt_grad_is_enabled() } != 0;
+    is_on && inputs.iter().any(|x| x.requires_grad())
+}
+
+extern "C" fn call_backward(
+    closure: *mut c_void,
+    gradients: *mut *mut C_tensor,
+    num_outputs: usize,
+    saved: *mut *mut C_tensor,
+    num_saved: usize,
+    out: *mut *mut C_tensor,
+    num_inputs: usize,
+) -> c_int {
+    // SAFETY: `closure` is the one of `attach`; the arrays have these lengths, and their tensors live during the call.
+    let (backward, gradients, saved, out) = unsafe {
+        let clone = |&tensor: &*mut C_tensor| Tensor::clone_from_ptr(tensor);
+        let gradients = slice::from_raw_parts(gradients, num_outputs);
+        let gradients: Vec<_> = gradients.iter().map(|g| (!g.is_null()).then(|| clone(g))).collect();
+        let saved: Vec<_> = slice::from_raw_parts(saved, num_saved).iter().map(clone).collect();
+        (&*closure.cast::<Backward>(), gradients, saved, slice::from_raw_parts_mut(out, num_inputs))
+    };
+    // A panic must not cross C++; its message was printed by the panic hook.
+    let computed = catch_unwind(AssertUnwindSafe(|| backward(&gradients, &saved)));
+    let Some(computed) = computed.ok().filter(|computed| computed.len() == num_inputs) else { return 1 };
+    for (place, gradient) in out.iter_mut().zip(computed) {
+        if let Some(gradient) = gradient {
+            *place = raw(&ManuallyDrop::new(gradient)); // The caller owns it.
+        }
+    }
+    0
+}
+
+extern "C" fn drop_closure(closure: *mut c_void) {
+    // SAFETY: the box of `attach`, which is given back once.
+    drop(unsafe { Box::from_raw(closure.cast::<Backward>()) });
+}

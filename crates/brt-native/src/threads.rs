@@ -1,0 +1,73 @@
+//! Work of the kernels on as many threads as libtorch's own operations use.
+
+use std::{
+    marker::PhantomData,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rayon::{
+    ThreadPool, ThreadPoolBuilder,
+    iter::{IntoParallelIterator, ParallelIterator},
+};
+use tch::Tensor;
+
+/// The pool of the last number of threads that was asked for.
+static POOL: Mutex<Option<(usize, Arc<ThreadPool>)>> = Mutex::new(None);
+
+/// Calls `work` for each row of the batch and each head, on as many threads as libtorch uses.
+pub(crate) fn each_head([batch, heads]: [i64; 2], work: impl Fn(usize, usize) + Sync) {
+    let (num_tasks, heads) = ((batch * heads) as usize, heads as usize);
+    each(num_tasks, |task| work(task / heads, task % heads));
+}
+
+/// Calls `work` for each number below `num_tasks`.
+pub(crate) fn each(num_tasks: usize, work: impl Fn(usize) + Sync) {
+    let num_threads = (tch::get_num_threads().max(1) as usize).min(num_tasks);
+    match (num_threads, pool()) {
+        (2.., Some(pool)) => pool.install(|| (0..num_tasks).into_par_iter().for_each(&work)),
+        _ => (0..num_tasks).for_each(&work),
+    }
+}
+
+/// Returns the pool, or nothing where there can be none: one thread then does all.
+fn pool() -> Option<Arc<ThreadPool>> {
+    let num_threads = tch::get_num_threads().max(1) as usize;
+    if num_threads == 1 {
+        return None;
+    }
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    if pool.as_ref().is_none_or(|(num, _)| *num != num_threads) {
+        let name = |idx| format!("brt-native-{idx}");
+        let built = ThreadPoolBuilder::new().num_threads(num_threads).thread_name(name).build().ok()?;
+        *pool = Some((num_threads, Arc::new(built)));
+    }
+    pool.as_ref().map(|(_, pool)| Arc::clone(pool))
+}
+
+/// A contiguous tensor in float32, cut into slots of one length that tasks write to, each to its own.
+pub(crate) struct Slots<'a> {
+    start: *mut f32,
+    num_slots: usize,
+    len: usize,
+    tensor: PhantomData<&'a Tensor>,
+}
+
+// SAFETY: `of` demands that each slot is one task's.
+unsafe impl Sync for Slots<'_> {}
+
+impl<'a> Slots<'a> {
+    pub(crate) fn new(tensor: &'a Tensor, len: usize) -> Self {
+        assert!(tensor.is_contiguous() && tensor.kind() == tch::Kind::Float, "slots: contiguous float32");
+        let num_slots = tensor.numel().checked_div(len).unwrap_or(usize::MAX);
+        Self { start: tensor.data_ptr().cast(), num_slots, len, tensor: PhantomData }
+    }
+
+    /// # Safety
+    /// Nobody else has this slot.
+    #[expect(clippy::mut_from_ref, reason = "each slot is given out once, which the caller promises")]
+    pub(crate) unsafe fn of(&self, idx: usize) -> &mut [f32] {
+        assert!(idx < self.num_slots, "slot {idx} of {}", self.num_slots);
+        // SAFETY: inside the tensor, and the caller's alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(idx * self.len), self.len) }
+    }
+}

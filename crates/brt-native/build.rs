@@ -1,15 +1,10 @@
 //! Compiles the C++ of this crate against the libtorch that torch-sys found.
 use std::{env, path::PathBuf};
 
+const SOURCES: [&str; 3] = ["cpp/function.cpp", "cpp/native.cpp", "cpp/training.cpp"];
+
 fn main() {
-    for file in [
-        "build.rs",
-        "cpp/function.cpp",
-        "cpp/guarded.h",
-        "cpp/native.cpp",
-        "cpp/rms_norm.cpp",
-        "cpp/training.cpp",
-    ] {
+    for file in SOURCES.iter().chain(&["build.rs", "cpp/guarded.h"]) {
         println!("cargo:rerun-if-changed={file}");
     }
     // torch-sys does not say where libtorch is when only documentation is built: then nothing is linked either.
@@ -18,12 +13,7 @@ fn main() {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").warnings(false).debug(false).define("_GLIBCXX_USE_CXX11_ABI", "1");
     build.include(&include).include(include.join("torch/csrc/api/include"));
-    build
-        .clone()
-        .opt_level(2)
-        .files(["cpp/function.cpp", "cpp/native.cpp", "cpp/training.cpp"])
-        .compile("brt_native");
-    build.opt_level(3).flag("-ffast-math").file("cpp/rms_norm.cpp").compile("brt_rms_norm");
+    build.opt_level(2).files(SOURCES).compile("brt_native");
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");

@@ -67,9 +67,9 @@ impl Growing {
             None => projected.values.zeros_like(), // There is no key yet.
         }];
         if let (Some(memory), Some(store)) = (layer.memory(), &self.before.memory) {
-            let queries = tokens.projection().ordering_queries(&projected.queries);
-            let neighbours = memory.retrieve(&queries, store);
-            attended = vec![memory.mix(&projected.queries, &attended[0], &[neighbours]).squeeze_dim(0)];
+            let neighbours = memory.retrieve(&projected.queries.ordering(), store);
+            attended =
+                vec![memory.mix(&projected.queries.scaled(), &attended[0], &[neighbours]).squeeze_dim(0)];
         }
         if let Some(states) = self.states.as_ref().or(feedback) {
             let states = Windows::alone(states.keys.shallow_clone(), states.values.shallow_clone());

@@ -52,8 +52,7 @@ impl Layer {
         let read_tokens = || self.tokens.self_attention(&projected, &windows, tables, mode);
         let mut attended = vec![probe::scope(|| "tokens_to_tokens".into(), read_tokens)]; // [n, B, H, W, D]
         if let (Some(memory), Some(store)) = (&self.memory, &state.memory) {
-            let ordering_queries = self.tokens.projection().ordering_queries(&projected.queries);
-            let queries = [&projected.queries, &ordering_queries];
+            let queries = &projected.queries;
             let (mixed, store) =
                 memory.forward(queries, [&projected.keys, &projected.values], &attended[0], store);
             attended = vec![mixed];

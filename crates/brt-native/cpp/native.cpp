@@ -13,15 +13,9 @@ typedef at::Tensor* tensor;
 
 thread_local std::string brt_error;
 
-at::Tensor brt_rms_norm_autograd(const at::Tensor& x, const at::Tensor& weight, double eps);
-
 extern "C" {
 
 const char* brt_last_error() { return brt_error.c_str(); }
-
-int brt_rms_norm(tensor x, tensor weight, double eps, tensor* out) {
-  return guarded([&] { *out = new at::Tensor(brt_rms_norm_autograd(*x, *weight, eps)); });
-}
 
 // The gradients of the given parameters are dropped, not zeroed.
 int brt_drop_gradients(tensor* parameters, size_t n) {

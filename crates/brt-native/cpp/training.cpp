@@ -158,6 +158,8 @@ int brt_set_autocast(tensor like, int on, int* before) {
   });
 }
 
+int brt_is_autocast(tensor like) { return at::autocast::is_autocast_enabled(like->device().type()); }
+
 int brt_generator_state(tensor like, tensor* out) {
   return guarded([&] {
     auto g = generator(*like);

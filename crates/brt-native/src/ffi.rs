@@ -21,12 +21,6 @@ pub(crate) type BackwardCall = extern "C" fn(
 
 unsafe extern "C" {
     pub(crate) fn brt_last_error() -> *const c_char;
-    pub(crate) fn brt_rms_norm(
-        x: *mut C_tensor,
-        weight: *mut C_tensor,
-        eps: f64,
-        out: *mut *mut C_tensor,
-    ) -> c_int;
     pub(crate) fn brt_drop_gradients(parameters: *mut *mut C_tensor, n: usize) -> c_int;
     pub(crate) fn brt_torch_version() -> *const c_char;
     pub(crate) fn brt_cpu_capability() -> *const c_char;
@@ -53,6 +47,7 @@ unsafe extern "C" {
         outputs: *mut *mut C_tensor,
         num_outputs: usize,
     ) -> c_int;
+    pub(crate) fn brt_is_autocast(like: *mut C_tensor) -> c_int;
     pub(crate) fn brt_grad_is_enabled() -> c_int;
     pub(crate) fn brt_attach(
         call: BackwardCall,

@@ -5,7 +5,8 @@
 //!
 //! * [`attention`]: windowed and unmasked attention that stores no logits, in Rust,
 //! * [`attach`]: a node of the autograd graph whose backward pass is Rust,
-//! * [`rms_norm`]: one autograd node instead of a chain of tensor operations,
+//! * [`rms_norm`], [`add_rms_norm`]: one pass over memory instead of a chain of tensor operations,
+//! * [`split_heads`]: keys, values and queries of heads from one product,
 //! * [`adamw`]: one operation over all parameters,
 //! * [`in_bfloat16`]: matrix products in bfloat16,
 //! * [`segments`]: keeps the inputs of a segment, and computes it again in the backward pass,
@@ -18,7 +19,11 @@ mod attention;
 mod cuda;
 mod ffi;
 mod function;
+mod heads;
 mod info;
+mod memory;
+mod norm;
+mod simd;
 mod threads;
 mod training;
 
@@ -30,38 +35,12 @@ use torch_sys::C_tensor;
 pub use attention::{Attention, Window, attention, has_attention};
 pub use cuda::{load_cuda, loaded_library};
 pub use function::attach;
+pub use heads::{HeadNorm, split_heads};
 pub use info::{available_bytes, build_info, cpu_capability, cpu_secs, peak_resident_bytes, torch_version};
+pub use norm::{add_rms_norm, product_kind, rms_norm};
 pub use training::{
     AdamWStep, Pass, Segments, adamw, generator_state, in_bfloat16, segments, set_generator_state,
 };
-
-/// Returns `x / sqrt(mean(x²) + eps) * weight`, the mean taken over the last axis.
-///
-/// On the CPU in float32 this is one autograd node; elsewhere it is composed of tensor operations, with statistics
-/// in float32.
-///
-/// # Shapes
-/// `x` and the result: `[.., E]`; `weight`: `[E]`.
-///
-/// # Panics
-/// Where the shapes disagree.
-///
-/// ```
-/// let x = tch::Tensor::from_slice(&[3f32, 4.]);
-/// let y = brt_native::rms_norm(&x, &tch::Tensor::ones([2], (tch::Kind::Float, tch::Device::Cpu)), 0.);
-/// // mean(x²) = 12.5
-/// assert!((y.double_value(&[0]) - 3. / 12.5f64.sqrt()).abs() < 1e-6);
-/// ```
-#[track_caller]
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
-    assert_eq!(x.size().last().copied(), weight.size().first().copied(), "rms_norm: widths of x and weight");
-    let mut out = std::ptr::null_mut();
-    // SAFETY: both pointers are live tensors for the whole call; `out` receives a new one that we own.
-    unsafe {
-        check(ffi::brt_rms_norm(raw(x), raw(weight), eps, &mut out));
-        Tensor::from_ptr(out)
-    }
-}
 
 /// Drops the gradients of all `parameters`; the next backward pass then writes new ones instead of adding.
 pub fn drop_gradients<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) {
@@ -91,36 +70,6 @@ mod tests {
 
     /// Tests that draw random numbers take turns: libtorch has one generator.
     static DRAWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-    fn composed(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
-        x * (x.square().mean_dim(-1, true, Kind::Double) + eps).rsqrt() * weight
-    }
-
-    /// The fused node equals tensor operations in float64, value and gradients, at odd shapes.
-    #[test]
-    fn rms_norm_equals_its_formula() {
-        let _turn = DRAWING.lock();
-        for shape in [vec![1, 1], vec![3, 7], vec![2, 5, 63], vec![700, 129]] {
-            tch::manual_seed(1);
-            let options = (Kind::Float, Device::Cpu);
-            let x = Tensor::randn(&shape, options).set_requires_grad(true);
-            let weight = Tensor::randn([shape[shape.len() - 1]], options).set_requires_grad(true);
-            let dy = Tensor::randn(&shape, options);
-            let y = rms_norm(&x, &weight, 1e-6);
-            let got = Tensor::run_backward(&[(&y * &dy).sum(Kind::Float)], &[&x, &weight], false, false);
-
-            let (x64, weight64) = (x.detach().to_kind(Kind::Double), weight.detach().to_kind(Kind::Double));
-            let (x64, weight64) = (x64.set_requires_grad(true), weight64.set_requires_grad(true));
-            let y64 = composed(&x64, &weight64, 1e-6);
-            let want =
-                Tensor::run_backward(&[(&y64 * &dy).sum(Kind::Double)], &[&x64, &weight64], false, false);
-            for (got, want) in [(&y, &y64), (&got[0], &want[0]), (&got[1], &want[1])] {
-                let error = (got - want).abs().max().double_value(&[]);
-                let size = want.abs().max().double_value(&[]);
-                assert!(error <= 2e-6 * size.max(1.), "{shape:?}: error {error} of {size}");
-            }
-        }
-    }
 
     /// A segment that is computed again has the same outputs and gradients, those of parameters that it reads too; what is
     /// inside it is computed once in each pass.

@@ -1,15 +1,11 @@
 //! Work of the kernels on as many threads as libtorch's own operations use.
 
-use std::{
-    marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::{
     ThreadPool, ThreadPoolBuilder,
     iter::{IntoParallelIterator, ParallelIterator},
 };
-use tch::Tensor;
 
 /// The pool of the last number of threads that was asked for.
 static POOL: Mutex<Option<(usize, Arc<ThreadPool>)>> = Mutex::new(None);
@@ -42,32 +38,4 @@ fn pool() -> Option<Arc<ThreadPool>> {
         *pool = Some((num_threads, Arc::new(built)));
     }
     pool.as_ref().map(|(_, pool)| Arc::clone(pool))
-}
-
-/// A contiguous tensor in float32, cut into slots of one length that tasks write to, each to its own.
-pub(crate) struct Slots<'a> {
-    start: *mut f32,
-    num_slots: usize,
-    len: usize,
-    tensor: PhantomData<&'a Tensor>,
-}
-
-// SAFETY: `of` demands that each slot is one task's.
-unsafe impl Sync for Slots<'_> {}
-
-impl<'a> Slots<'a> {
-    pub(crate) fn new(tensor: &'a Tensor, len: usize) -> Self {
-        assert!(tensor.is_contiguous() && tensor.kind() == tch::Kind::Float, "slots: contiguous float32");
-        let num_slots = tensor.numel().checked_div(len).unwrap_or(usize::MAX);
-        Self { start: tensor.data_ptr().cast(), num_slots, len, tensor: PhantomData }
-    }
-
-    /// # Safety
-    /// Nobody else has this slot.
-    #[expect(clippy::mut_from_ref, reason = "each slot is given out once, which the caller promises")]
-    pub(crate) unsafe fn of(&self, idx: usize) -> &mut [f32] {
-        assert!(idx < self.num_slots, "slot {idx} of {}", self.num_slots);
-        // SAFETY: inside the tensor, and the caller's alone.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(idx * self.len), self.len) }
-    }
 }

@@ -2,8 +2,8 @@
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
 use brt_ops::{
-    Params, PositionBias, PositionConfig, Sight, WindowShape, WindowTables, Windows, attention, causal_mask,
-    unit_norm,
+    Params, PositionBias, PositionConfig, Queries, Sight, WindowShape, WindowTables, Windows, attention,
+    causal_mask, unit_norm,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -26,5 +26,6 @@ fn main() {
     let bias = tables.bias_by_distance(&bias);
     let sight = Sight::Band { tables: &tables, bias: Some(&bias) };
     // With the unit matrix as values, the output is the attention itself.
-    attention(&draw(window_len), &Windows::alone(draw(2 * window_len), values), sight, None).print();
+    let queries = Queries { heads: draw(window_len), temperature: None };
+    attention(&queries, &Windows::alone(draw(2 * window_len), values), sight, None).print();
 }

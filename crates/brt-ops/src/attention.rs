@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::{WindowTables, dims, expect_shape, probe};
+use crate::{Queries, WindowTables, dims, expect_shape, probe};
 
 /// Logit of a masked key.
 pub(crate) const MASKED: f64 = -1e6;
@@ -136,7 +136,8 @@ const MIN_FUSED_QUERIES: i64 = 8;
 
 impl Way {
     /// Returns the fastest way that there is for these queries.
-    fn of(queries: &Tensor, multiplier: Option<&Tensor>) -> Self {
+    fn of(queries: &Queries, multiplier: Option<&Tensor>) -> Self {
+        let queries = &queries.heads;
         let num_queries = queries.size().iter().rev().nth(1).copied().unwrap_or_default();
         // Who looks inside wants to see the weights.
         if is_composed_asked_for() || probe::is_observed() {
@@ -158,22 +159,22 @@ fn is_composed_asked_for() -> bool {
     *IS_ASKED_FOR
 }
 
-/// Returns `softmax(queries · keysᵀ + bias) ⊙ multiplier · values`, zeros for a query that sees no key.
+/// Returns `softmax(temperature · queries · keysᵀ + bias) ⊙ multiplier · values`, zeros for a query that sees no key.
 ///
-/// The hot path: temperatures are already in the queries and the bias ([`crate::Projection`]). Equals
+/// The hot path: the temperature is already in the bias ([`crate::Projection::scale_bias`]). Equals
 /// [`reference_attention`] wherever every query sees a key with a logit above −900.
 ///
 /// # Shapes
 /// `queries` and the result: `[n, B, H, q, D]`, or `[B, H, q, D]` for one block; `windows` likewise, or of one block that
 /// all see, `[1, B, H, len, D]`; `multiplier`: `[H, q, keys]`.
-pub fn attention(queries: &Tensor, windows: &Windows, sight: Sight, multiplier: Option<&Tensor>) -> Tensor {
+pub fn attention(queries: &Queries, windows: &Windows, sight: Sight, multiplier: Option<&Tensor>) -> Tensor {
     match Way::of(queries, multiplier) {
         Way::Fused => fused_attention(queries, windows, sight, multiplier),
         Way::ScaledDotProduct => scaled_dot_product_attention(queries, windows, sight),
         Way::Composed => {
-            let windows = windows.joined();
+            let (queries, windows) = (queries.scaled(), windows.joined());
             let (bias, finish) = sight.mask_bias();
-            finish(composed_attention(queries, &windows.keys, &windows.values, bias.as_ref(), multiplier))
+            finish(composed_attention(&queries, &windows.keys, &windows.values, bias.as_ref(), multiplier))
         }
     }
 }
@@ -193,10 +194,15 @@ impl<'a> Sight<'a> {
     }
 }
 
-fn fused_attention(queries: &Tensor, windows: &Windows, sight: Sight, multiplier: Option<&Tensor>) -> Tensor {
-    let one_block = queries.dim() == 4;
+fn fused_attention(
+    queries: &Queries,
+    windows: &Windows,
+    sight: Sight,
+    multiplier: Option<&Tensor>,
+) -> Tensor {
+    let one_block = queries.heads.dim() == 4;
     let blocks = |x: &Tensor| if x.dim() == 4 { x.unsqueeze(0) } else { x.shallow_clone() };
-    let (queries, keys, values) = (blocks(queries), blocks(&windows.keys), blocks(&windows.values));
+    let (heads, keys, values) = (blocks(&queries.heads), blocks(&windows.keys), blocks(&windows.values));
     let bias = match sight {
         Sight::All => None,
         Sight::Band { tables, bias } => bias.map(|bias| tables.seen_distances(bias)),
@@ -209,7 +215,8 @@ fn fused_attention(queries: &Tensor, windows: &Windows, sight: Sight, multiplier
         }
     };
     let read = brt_native::attention(&brt_native::Attention {
-        queries: &queries,
+        queries: &heads,
+        temperature: queries.temperature.as_ref(),
         keys: &keys,
         values: &values,
         before: windows.before.as_ref().map(|before| [&before.keys, &before.values]),
@@ -221,8 +228,8 @@ fn fused_attention(queries: &Tensor, windows: &Windows, sight: Sight, multiplier
 }
 
 /// By libtorch's fused attention, whose bias must be of the queries' kind.
-fn scaled_dot_product_attention(queries: &Tensor, windows: &Windows, sight: Sight) -> Tensor {
-    let windows = windows.joined();
+fn scaled_dot_product_attention(queries: &Queries, windows: &Windows, sight: Sight) -> Tensor {
+    let (queries, windows) = (queries.scaled(), windows.joined());
     let (bias, finish) = sight.mask_bias();
     let bias = bias.map(|bias| bias.to_kind(queries.kind()));
     // Four axes: blocks and rows are one.
@@ -233,7 +240,7 @@ fn scaled_dot_product_attention(queries: &Tensor, windows: &Windows, sight: Sigh
         size.extend(&x.size()[x.dim() - 3..]);
         x.to_kind(queries.kind()).expand(&size, false).flatten(0, leading.len() as i64 - 1)
     };
-    let (q, k, v) = (flat(queries), flat(&windows.keys), flat(&windows.values));
+    let (q, k, v) = (flat(&queries), flat(&windows.keys), flat(&windows.values));
     let read = Tensor::scaled_dot_product_attention(&q, &k, &v, bias, 0., false, 1., false);
     finish(read.view(size.as_slice()))
 }

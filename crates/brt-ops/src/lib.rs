@@ -33,5 +33,5 @@ pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm, unit_norm};
 pub use params::{Params, Scope};
 pub use position::{PositionBias, PositionConfig, WindowShape, WindowTables};
-pub use projection::{CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Temperature};
+pub use projection::{CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Queries, Temperature};
 pub use shape::{dims, expect_shape};

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::{dims, init::Init, params::Scope};
+use crate::{init::Init, params::Scope};
 
 /// Dense layer `y = x · weightᵀ + bias`. Only gates have a bias.
 #[derive(Debug)]
@@ -31,15 +31,13 @@ impl Linear {
         x.linear(&self.weight, self.bias.as_ref())
     }
 
-    /// Returns `[self · x, others · x]` of several layers without bias with the same input, as one matrix product.
+    /// Returns the outputs of several layers without bias with the same input next to each other, as one matrix product.
     ///
     /// # Shapes
-    /// `x`: `[.., in]`; results: `[.., out]` each.
-    pub fn forward_fused<const L: usize>(layers: [&Self; L], x: &Tensor) -> [Tensor; L] {
+    /// `x`: `[.., in]`; result: `[.., sum of out]`.
+    pub fn forward_joined<const L: usize>(layers: [&Self; L], x: &Tensor) -> Tensor {
         let weight = Tensor::cat(&layers.map(|layer| &layer.weight), 0); // [sum of out, in]
-        let widths = layers.map(|layer| dims::<2>("weight", &layer.weight)[0]);
-        let parts = x.linear::<Tensor>(&weight, None).split_with_sizes(widths, -1);
-        parts.try_into().expect("one part for each layer")
+        x.linear::<Tensor>(&weight, None)
     }
 }
 

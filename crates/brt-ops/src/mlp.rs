@@ -25,7 +25,7 @@ impl Mlp {
     /// # Shapes
     /// `x`: `[.., in]`; results: `[.., M]` and `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
-        let hidden = self.hidden.forward(x).relu(); // [.., M]
+        let hidden = self.hidden.forward(x).relu_(); // [.., M]; in place: nothing else needs what was before
         let out = self.out.forward(&hidden); // [.., out]
         (hidden, out)
     }

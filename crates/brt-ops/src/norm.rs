@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use crate::{init::Init, params::Scope};
 
 /// Added to the mean square, or to the sum of squares, under the root.
-const EPSILON: f64 = 1e-6;
+pub(crate) const EPSILON: f64 = 1e-6;
 
 /// RMS norm with a learned gain: the paper code's "LayerNorm", which subtracts no mean and adds no bias.
 #[derive(Debug)]
@@ -22,9 +22,18 @@ impl RmsNorm {
     /// Returns `x / sqrt(mean(x²) + 1e-6) * weight`, the mean taken over the last axis.
     ///
     /// # Shapes
-    /// `x` and the result: `[.., E]`.
+    /// `x` and the result: `[.., E]`; in mixed precision the result is bfloat16, as the products that it is for.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         brt_native::rms_norm(x, &self.weight, EPSILON)
+    }
+
+    /// Returns `x + update`, and the norm of it.
+    ///
+    /// # Shapes
+    /// `x`, `update` and the results: `[.., E]`.
+    pub fn add_forward(&self, x: &Tensor, update: &Tensor) -> (Tensor, Tensor) {
+        let [sum, y] = brt_native::add_rms_norm(x, update, &self.weight, EPSILON);
+        (sum, y)
     }
 }
 
@@ -61,8 +70,5 @@ impl LayerNorm {
 /// assert!((u.double_value(&[0]) - 0.6).abs() < 1e-6);
 /// ```
 pub fn unit_norm(x: &Tensor) -> Tensor {
-    // sum(x²) + ε = D (mean(x²) + ε / D): an RMS norm with gain 1 / sqrt(D).
-    let width = *x.size().last().expect("x has a last axis") as f64;
-    let gain = Tensor::full([width as i64], width.powf(-0.5), (Kind::Float, x.device()));
-    brt_native::rms_norm(x, &gain, EPSILON / width)
+    x * (x.square().sum_dim_intlist(-1, true, Kind::Float) + EPSILON).rsqrt()
 }

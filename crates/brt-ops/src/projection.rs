@@ -1,9 +1,10 @@
 //! Keys, values and queries of one layer, for tokens and for recurrent states alike.
 
+use brt_native::HeadNorm;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::{Linear, RmsNorm, init::Init, params::Scope, unit_norm};
+use crate::{Linear, RmsNorm, init::Init, norm::EPSILON as UNIT_EPSILON, params::Scope};
 
 /// What happens to queries and keys after their projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,10 +75,40 @@ pub struct Projected {
     pub keys: Tensor,
     /// Values.
     pub values: Tensor,
-    /// Queries, normalised and scaled.
-    pub queries: Tensor,
-    /// Second set of queries, normalised and scaled.
-    pub cross_queries: Option<Tensor>,
+    /// Queries.
+    pub queries: Queries,
+    /// Second set of queries.
+    pub cross_queries: Option<Queries>,
+}
+
+/// Queries of heads, and what their logits are multiplied by.
+#[derive(Debug)]
+pub struct Queries {
+    /// Normalised under [`QkNorm::Unit`], else divided by √D, `[.., H, len, D]`.
+    pub heads: Tensor,
+    /// Temperature of each head under [`QkNorm::Unit`], `[H]`.
+    pub temperature: Option<Tensor>,
+}
+
+impl Queries {
+    /// Returns the queries multiplied by their temperatures, whose logits need nothing more: `[.., H, len, D]`.
+    pub fn scaled(&self) -> Tensor {
+        match &self.temperature {
+            Some(a) => &self.heads * a.view([-1, 1, 1]),
+            None => self.heads.shallow_clone(),
+        }
+    }
+
+    /// Returns queries that order keys as the logits do: a negative temperature turns the order around. Without gradient.
+    ///
+    /// # Shapes
+    /// Result: `[.., H, len, D]`.
+    pub fn ordering(&self) -> Tensor {
+        match &self.temperature {
+            Some(a) => self.heads.detach() * a.detach().sign().view([-1, 1, 1]),
+            None => self.heads.detach(),
+        }
+    }
 }
 
 impl Projection {
@@ -112,22 +143,35 @@ impl Projection {
         if let Some(ids) = &self.state_ids {
             u = u + ids;
         }
-        let (keys, values, queries, cross_queries) = match &self.cross_query {
-            None => {
-                let [k, v, q] = Linear::forward_fused([&self.key, &self.value, &self.query], &u);
-                (k, v, q, None)
-            }
-            Some(cross) => {
-                let [k, v, q, q2] = Linear::forward_fused([&self.key, &self.value, &self.query, cross], &u);
-                (k, v, q, Some(q2))
-            }
-        };
-        Projected {
-            keys: self.normalise(self.split_heads(&keys)),
-            values: self.split_heads(&values),
-            queries: self.scale_queries(&queries, self.temperature.as_ref()),
-            cross_queries: cross_queries.map(|q2| self.scale_queries(&q2, self.cross_temperature.as_ref())),
+        let mut parts = match &self.cross_query {
+            None => self.heads([&self.key, &self.value, &self.query], &u),
+            Some(cross) => self.heads([&self.key, &self.value, &self.query, cross], &u),
         }
+        .into_iter();
+        let mut next = || parts.next().expect("a part for each matrix");
+        Projected {
+            keys: next(),
+            values: next(),
+            queries: self.queries(next(), self.temperature.as_ref()),
+            cross_queries: self
+                .cross_query
+                .as_ref()
+                .map(|_| self.queries(next(), self.cross_temperature.as_ref())),
+        }
+    }
+
+    /// Returns heads of the products with several matrices; all but the second, which are values, normalised.
+    ///
+    /// # Shapes
+    /// `u`: `[.., len, E]`; results: `[.., H, len, D]`.
+    fn heads<const L: usize>(&self, layers: [&Linear; L], u: &Tensor) -> Vec<Tensor> {
+        let norm = match self.config.qk_norm {
+            QkNorm::Unit => HeadNorm::Unit,
+            QkNorm::None => HeadNorm::None,
+        };
+        let norms: [HeadNorm; L] = std::array::from_fn(|idx| if idx == 1 { HeadNorm::None } else { norm });
+        let joined = Linear::forward_joined(layers, u); // [.., len, L · HD]
+        brt_native::split_heads(&joined, norms, [self.config.num_heads, self.config.head_dim], UNIT_EPSILON)
     }
 
     /// Returns `bias` scaled as the logits of self-attention are: the temperature multiplies logits and bias alike.
@@ -136,49 +180,23 @@ impl Projection {
     /// `bias` and the result: `[H, R]`, for each distance.
     pub fn scale_bias(&self, bias: &Tensor) -> Tensor {
         match &self.temperature {
-            Some(a) => bias * self.factor(a).squeeze_dim(2),
+            Some(a) => bias * self.factor(a).unsqueeze(1),
             None => bias.shallow_clone(),
         }
     }
 
-    /// Returns queries that order keys as those before scaling do: a negative temperature turns the order around.
-    ///
-    /// # Shapes
-    /// `queries` and the result: `[.., H, len, D]`.
-    pub fn ordering_queries(&self, queries: &Tensor) -> Tensor {
-        match &self.temperature {
-            Some(a) => queries.detach() * self.factor(a).detach().sign(),
-            None => queries.detach(),
-        }
-    }
-
-    /// `[.., len, HD]` → `[.., H, len, D]`.
-    fn split_heads(&self, x: &Tensor) -> Tensor {
-        x.unflatten(-1, [self.config.num_heads, self.config.head_dim]).transpose(-3, -2)
-    }
-
-    fn normalise(&self, x: Tensor) -> Tensor {
-        match self.config.qk_norm {
-            QkNorm::Unit => unit_norm(&x),
-            QkNorm::None => x,
-        }
-    }
-
-    /// Splits, normalises and scales: the temperature multiplies the logits, so it can multiply the queries.
-    fn scale_queries(&self, queries: &Tensor, temperature: Option<&Tensor>) -> Tensor {
-        let queries = self.normalise(self.split_heads(queries)); // [.., H, len, D]
+    fn queries(&self, heads: Tensor, temperature: Option<&Tensor>) -> Queries {
         match temperature {
-            Some(a) => queries * self.factor(a),
-            None => queries / (self.config.head_dim as f64).sqrt(),
+            Some(a) => Queries { heads, temperature: Some(self.factor(a)) },
+            None => Queries { heads: heads / (self.config.head_dim as f64).sqrt(), temperature: None },
         }
     }
 
-    /// Returns the factor of the logits, `[H, 1, 1]`.
+    /// Returns the factor of the logits, `[H]`.
     fn factor(&self, temperature: &Tensor) -> Tensor {
-        let a = temperature.view([-1, 1, 1]);
         match self.config.temperature {
-            Temperature::Raw => a,
-            Temperature::Absolute => a.abs(),
+            Temperature::Raw => temperature.shallow_clone(),
+            Temperature::Absolute => temperature.abs(),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use brt_ops::{
     Carry, CrossQueries, Linear, Mlp, Mode, PositionBias, PositionConfig, Projected, Projection,
-    ProjectionConfig, QkNorm, RmsNorm, Scope, Sight, Temperature, WindowTables, Windows, attention, dropout,
+    ProjectionConfig, QkNorm, Queries, RmsNorm, Scope, Sight, Temperature, WindowTables, Windows, attention,
+    dropout,
 };
 use tch::Tensor;
 
@@ -130,14 +131,20 @@ impl TransformerLayer {
         let bias = bias.map(|b| self.attention.scale_bias(&tables.bias_by_distance(b))); // [H, R]
         let [num_queries, num_keys] = tables.shape();
         let shape = [self.config.num_heads, num_queries, num_keys];
-        let multiplier =
-            dropout::attention_multiplier(shape, self.config.attention_dropout, mode, p.queries.device());
+        let multiplier = dropout::attention_multiplier(
+            shape,
+            self.config.attention_dropout,
+            mode,
+            p.queries.heads.device(),
+        );
         let sight = Sight::Band { tables, bias: bias.as_ref() };
         let PositionConfig::Rotary { .. } = self.config.position else {
             return attention(&p.queries, windows, sight, multiplier.as_ref());
         };
         let joined = windows.joined(); // A key's angle depends on the block that looks at it.
-        let (queries, keys) = tables.rotate(&p.queries, &joined.keys);
+        let (heads, keys) = tables.rotate(&p.queries.heads, &joined.keys);
+        let temperature = p.queries.temperature.as_ref().map(Tensor::shallow_clone);
+        let queries = Queries { heads, temperature };
         attention(&queries, &Windows::alone(keys, joined.values), sight, multiplier.as_ref())
     }
 
@@ -151,8 +158,8 @@ impl TransformerLayer {
             several => Tensor::cat(several, -3),
         };
         let heads = heads.transpose(-3, -2).flatten(-2, -1); // [n, B, W, HD or 2HD]
-        let x1 = xs + self.attention_out.forward(&heads);
-        let (_, z) = self.ffn.forward(&self.ffn_norm.forward(&x1)); // [n, B, W, E]
+        let (x1, u) = self.ffn_norm.add_forward(xs, &self.attention_out.forward(&heads));
+        let (_, z) = self.ffn.forward(&u); // [n, B, W, E]
         x1 + dropout::tiled_dropout(&z, self.config.dropout, mode)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: *Memorizing Transformers*, arXiv 2203.08913, as in the official code of *Block-Recurrent Transformers*.
 
-use brt_ops::{Scope, composed_attention, dims, expect_shape, init::Init, probe};
+use brt_ops::{Queries, Scope, composed_attention, dims, expect_shape, init::Init, probe};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -174,7 +174,7 @@ impl MemoryAttention {
     /// Returns `(1 − γ) · local + γ · memory` with `γ = σ(gate_bias)`, where queries attend to their neighbours alone.
     ///
     /// # Shapes
-    /// `queries`, `local` and the result: `[n, B, H, W, D]`; neighbours: one entry for each of the n blocks.
+    /// `queries` (scaled), `local` and the result: `[n, B, H, W, D]`; neighbours: one entry for each of the n blocks.
     pub fn mix(&self, queries: &Tensor, local: &Tensor, neighbours: &[Neighbours]) -> Tensor {
         let stack = |of: fn(&Neighbours) -> &Tensor| {
             Tensor::stack(&neighbours.iter().map(of).collect::<Vec<_>>(), 0) // [n, B, H, W, neighbours, D]
@@ -190,16 +190,15 @@ impl MemoryAttention {
     /// last block.
     ///
     /// # Shapes
-    /// `queries` (scaled), `ordering_queries` ([`brt_ops::Projection::ordering_queries`]), `keys`, `values`, `local` and
-    /// the result: `[n, B, H, W, D]`.
+    /// `queries`, `keys`, `values`, `local` and the result: `[n, B, H, W, D]`.
     pub fn forward(
         &self,
-        [queries, ordering_queries]: [&Tensor; 2],
+        queries: &Queries,
         [keys, values]: [&Tensor; 2],
         local: &Tensor,
         memory: &KnnMemory,
     ) -> (Tensor, KnnMemory) {
-        let mut memory = memory.map(Tensor::copy);
+        let (ordering_queries, mut memory) = (queries.ordering(), memory.map(Tensor::copy));
         let num_blocks = dims::<5>("keys", keys)[0];
         let read = |t| {
             let neighbours = self.retrieve(&ordering_queries.get(t), &memory);
@@ -207,7 +206,7 @@ impl MemoryAttention {
             neighbours
         };
         let neighbours: Vec<_> = (0..num_blocks).map(read).collect();
-        (self.mix(queries, local, &neighbours), memory)
+        (self.mix(&queries.scaled(), local, &neighbours), memory)
     }
 
     /// Returns what `queries` find, `[B, H, len, D]`.

@@ -6,10 +6,10 @@ use super::{
     band::Visible,
     packed::{Order, Packed, Rows, padded_len},
     rows,
-    simd::Simd,
     tile::{Factor, Into, ROWS, product},
     view::{Floats, Place, View},
 };
+use crate::{norm::dot, simd::Simd};
 
 /// Queries whose logits are kept at once in the backward pass.
 const TILE_QUERIES: usize = 8 * ROWS;
@@ -25,6 +25,8 @@ pub(super) struct Job {
     pub(super) num_blocks: usize,
     /// Whether `pieces` are one block for all.
     pub(super) is_shared: bool,
+    /// By head: what logits are multiplied by before the bias.
+    pub(super) temperature: Option<Vec<f32>>,
     /// By head: for each distance, the largest first.
     pub(super) bias: Option<Vec<Vec<f32>>>,
     /// By head, query and key.
@@ -66,6 +68,10 @@ impl Job {
         }
     }
 
+    fn temperature(&self, head: usize) -> f32 {
+        self.temperature.as_ref().map_or(1., |heads| heads[head])
+    }
+
     fn bias(&self, head: usize, i: usize) -> Option<&[f32]> {
         self.bias.as_ref().map(|heads| &heads[head][self.visible.bias_start(i)..])
     }
@@ -81,12 +87,7 @@ impl Job {
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head of `out`.
     #[inline(always)]
-    pub(super) unsafe fn forward<S: Simd>(
-        &self,
-        [row, head]: [usize; 2],
-        out: &View,
-        mut log_sums: impl FnMut(usize, usize, f32),
-    ) {
+    pub(super) unsafe fn forward<S: Simd>(&self, [row, head]: [usize; 2], out: &View, log_sums: &mut [f32]) {
         let [num_queries, width] = self.queries.size();
         let mut packed = self.pack([Order::Both, Order::Rows]);
         let mut queries = Rows::zeros(num_queries, width);
@@ -97,6 +98,8 @@ impl Job {
             let place = Place { block, row, head };
             self.enter(&mut packed, place);
             queries.read(&self.queries, place, 0);
+            // SAFETY: the caller's.
+            unsafe { rows::scale::<S>(&mut queries.values, self.temperature(head)) };
             for first in (0..num_queries).step_by(ROWS) {
                 let num_rows = ROWS.min(num_queries - first);
                 let mut factors = [0.; ROWS];
@@ -110,7 +113,7 @@ impl Job {
                         if let Some(multiplier) = self.multiplier(head, first + i) {
                             rows::multiply::<S>(row, multiplier);
                         }
-                        log_sums(block, first + i, log_sum);
+                        log_sums[block * num_queries + first + i] = log_sum;
                         factors[i] = factor;
                     }
                     let seen = self.visible.keys_of_rows(first);
@@ -184,6 +187,8 @@ pub(super) enum Flow {
 
 /// Scratch of the backward pass.
 struct Tile {
+    /// As they are, and multiplied by the temperature.
+    unscaled: Rows,
     queries: Rows,
     gradients: Rows,
     /// Weights and gradients of logits of [`TILE_QUERIES`] queries.
@@ -196,7 +201,7 @@ struct Tile {
 }
 
 impl Job {
-    /// Writes all gradients of one head; returns that of its bias.
+    /// Writes all gradients of one head, and adds those of its bias and its temperature.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head of `to`.
@@ -205,15 +210,17 @@ impl Job {
         &self,
         [row, head]: [usize; 2],
         gradients: &View,
-        log_sums: impl Fn(usize, usize) -> f32,
+        log_sums: &[f32],
         to: &Gradients,
         flow: Flow,
-    ) -> Vec<f32> {
+        [bias, temperature]: [&mut [f32]; 2],
+    ) {
         let [num_queries, width] = self.queries.size();
         let num_keys = self.visible.num_keys;
         let mut packed = self.pack([Order::Both, Order::Both]);
         let logit_row = padded_len(num_keys);
         let mut tile = Tile {
+            unscaled: Rows::zeros(num_queries, width),
             queries: Rows::zeros(num_queries, width),
             gradients: Rows::zeros(num_queries, width),
             weights: vec![0.; TILE_QUERIES * logit_row],
@@ -222,11 +229,13 @@ impl Job {
             query_gradients: Rows::zeros(ROWS, width),
             sums: [Rows::zeros(num_keys, width), Rows::zeros(num_keys, width)],
         };
-        let mut bias = vec![0.; self.bias.as_ref().map_or(0, |heads| heads[head].len())];
         for block in 0..self.num_blocks {
             let place = Place { block, row, head };
             self.enter(&mut packed, place);
-            tile.queries.read(&self.queries, place, 0);
+            tile.unscaled.read(&self.queries, place, 0);
+            tile.queries.values.copy_from_slice(&tile.unscaled.values);
+            // SAFETY: the caller's.
+            unsafe { rows::scale::<S>(&mut tile.queries.values, self.temperature(head)) };
             tile.gradients.read(gradients, place, 0);
             for start in (0..num_queries).step_by(TILE_QUERIES) {
                 let queries = start..num_queries.min(start + TILE_QUERIES);
@@ -237,8 +246,8 @@ impl Job {
                             &mut tile,
                             &packed,
                             (place, start, first),
-                            &log_sums,
-                            &mut bias,
+                            log_sums,
+                            [bias, temperature],
                             &to.queries,
                         );
                     }
@@ -248,7 +257,6 @@ impl Job {
             // SAFETY: the caller's.
             unsafe { self.leave(&mut tile.sums, place, to, flow) };
         }
-        bias
     }
 
     /// Weights and gradients of the logits of [`ROWS`] queries; gradients of the queries are written.
@@ -261,8 +269,8 @@ impl Job {
         tile: &mut Tile,
         packed: &[Packed; 2],
         (place, start, first): (Place, usize, usize),
-        log_sums: &impl Fn(usize, usize) -> f32,
-        bias: &mut [f32],
+        log_sums: &[f32],
+        [bias, temperature]: [&mut [f32]; 2],
         to: &View,
     ) {
         let [num_queries, width] = self.queries.size();
@@ -278,7 +286,7 @@ impl Job {
                 let weights = &mut weights[i * tile.row..][seen.clone()];
                 let logits = &mut logits[i * tile.row..][seen.clone()];
                 let multiplier = self.multiplier(place.head, query);
-                let log_sum = log_sums(place.block, query);
+                let log_sum = log_sums[place.block * num_queries + query];
                 rows::softmax_backward::<S>(
                     weights,
                     logits,
@@ -301,7 +309,11 @@ impl Job {
             let keys = (packed[KEYS].rows.from(seen.start), packed[KEYS].rows.row);
             product::<S>(logits, keys, (&mut sums.values, sums.row), [seen.len(), width], Into::Replace);
             for i in 0..num_rows {
-                to.write(place, first + i, &sums.values[i * sums.row..]);
+                let gradient = &mut sums.values[i * sums.row..][..width];
+                let query = &tile.unscaled.from(first + i)[..width];
+                temperature[0] += dot::<S>(gradient, query);
+                rows::scale::<S>(gradient, self.temperature(place.head));
+                to.write(place, first + i, gradient);
             }
         }
     }

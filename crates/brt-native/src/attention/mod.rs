@@ -4,7 +4,6 @@ mod band;
 mod head;
 mod packed;
 mod rows;
-mod simd;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -17,13 +16,21 @@ use self::{
     head::{Flow, Gradients, Job},
     view::{Floats, View},
 };
-use crate::{attach, function::needs_gradient, threads};
+use crate::{
+    attach,
+    function::needs_gradient,
+    memory::{Slots, has_kernels},
+    simd::{Simd, kernel},
+    threads,
+};
 
 /// What attends to what, of tensors in float32 or bfloat16 on the CPU.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
-    /// Queries of each block, normalised and scaled, `[n, B, H, q, D]`.
+    /// Queries of each block, normalised, `[n, B, H, q, D]`.
     pub queries: &'a Tensor,
+    /// What logits are multiplied by before the bias, `[H]`.
+    pub temperature: Option<&'a Tensor>,
     /// Keys of each block, `[n, B, H, k, D]`, or of one that all blocks see, `[1, B, H, k, D]`.
     pub keys: &'a Tensor,
     /// As the keys.
@@ -52,10 +59,10 @@ pub struct Window<'a> {
 
 /// Returns whether [`attention`] can compute with such tensors.
 pub fn has_attention(tensor: &Tensor) -> bool {
-    tensor.device() == Device::Cpu && matches!(tensor.kind(), Kind::Float | Kind::BFloat16)
+    has_kernels(tensor)
 }
 
-/// Returns `softmax(queries · keysᵀ + bias) ⊙ multiplier · values`, with one more, invisible logit of −1000 in the
+/// Returns `softmax(temperature · queries · keysᵀ + bias) ⊙ multiplier · values`, with one more, invisible logit of −1000 in the
 /// softmax: a query that sees no key reads zeros. Sums and softmax are float32.
 ///
 /// Only keys that a query sees cost anything. Memory beside inputs, output and their gradients is that of a few rows of
@@ -76,6 +83,7 @@ pub fn has_attention(tensor: &Tensor) -> bool {
 /// let before = Tensor::from_slice(&[7f32, 9.]).view([1, 1, 2, 1]);
 /// let read = attention(&Attention {
 ///     queries: &x.zeros_like(),
+///     temperature: None,
 ///     keys: &x,
 ///     values: &x,
 ///     before: Some([&before, &before]),
@@ -91,6 +99,7 @@ pub fn attention(inputs: &Attention) -> Tensor {
     let bias = inputs.window.and_then(|window| window.bias);
     let mut differentiable = vec![inputs.queries, inputs.keys, inputs.values];
     differentiable.extend(inputs.before.into_iter().flatten());
+    differentiable.extend(inputs.temperature);
     differentiable.extend(bias);
     let is_recorded = needs_gradient(&differentiable);
     let (read, log_sums) = tch::no_grad(|| inputs.run(is_recorded));
@@ -98,6 +107,7 @@ pub fn attention(inputs: &Attention) -> Tensor {
 
     let plan = Plan {
         has_before: inputs.before.is_some(),
+        has_temperature: inputs.temperature.is_some(),
         window: inputs.window.map(|window| (window.len, window.offset, window.bias.is_some())),
         flow: if inputs.is_before_detached { Flow::Stopped } else { Flow::Through },
         needs: differentiable.iter().map(|x| x.requires_grad()).collect(),
@@ -131,6 +141,9 @@ impl<'a> Attention<'a> {
             assert_eq!(size("before", before, 4), keys[1..], "before: expected one block of the keys");
         }
         let (heads, num_keys) = (queries[2], self.num_keys());
+        if let Some(temperature) = self.temperature {
+            assert_eq!(temperature.size(), [heads], "temperature: expected a value for each head");
+        }
         if let Some((window, bias)) = self.window.and_then(|window| Some((window, window.bias?))) {
             assert_eq!(bias.size(), [heads, window.len], "bias: expected a value for each head and distance");
         }
@@ -158,6 +171,7 @@ impl<'a> Attention<'a> {
             visible: Visible { num_keys: self.num_keys() as usize, band: self.window.map(band) },
             num_blocks,
             is_shared: self.before.is_none() && self.keys.size()[0] == 1,
+            temperature: self.temperature.map(|heads| Floats::new(heads).values().to_vec()),
             bias: self.window.and_then(|window| window.bias).map(by_head),
             multiplier: self.multiplier.map(Floats::new),
         }
@@ -168,13 +182,10 @@ impl<'a> Attention<'a> {
         let [n, batch, heads, num_queries, width] = sizes(self.queries);
         let (job, out) = (self.job(), View::empty([n, batch, heads, num_queries, width], self.queries));
         let log_sums = Tensor::empty([batch, heads, n, num_queries], (Kind::Float, Device::Cpu));
-        let sums = threads::Slots::new(&log_sums, (n * num_queries) as usize);
+        let sums = Slots::<f32>::new(&log_sums, (n * num_queries) as usize);
         threads::each_head([batch, heads], |row, head| {
             // SAFETY: each head is one task's.
-            let sums = unsafe { sums.of(row * heads as usize + head) };
-            let put = |block, i, sum| sums[block * num_queries as usize + i] = sum;
-            // SAFETY: as above, and the instruction set is there.
-            unsafe { dispatch::forward(&job, [row, head], &out, put) }
+            unsafe { forward(&job, [row, head], &out, sums.of(row * heads as usize + head)) }
         });
         (out.into_tensor(), wants_log_sums.then_some(log_sums))
     }
@@ -187,6 +198,7 @@ fn sizes(x: &Tensor) -> [i64; 5] {
 /// What the backward pass must know beside its tensors.
 struct Plan {
     has_before: bool,
+    has_temperature: bool,
     /// Length, offset, and whether there is a bias.
     window: Option<(i64, i64, bool)>,
     flow: Flow,
@@ -205,12 +217,14 @@ impl Plan {
         let mut next = || rest.next().expect("a saved tensor for each input");
         let (queries, keys, values) = (next(), next(), next());
         let before = self.has_before.then(|| [next(), next()]);
+        let temperature = self.has_temperature.then(&mut next);
         let window =
             self.window.map(|(len, offset, has_bias)| Window { len, offset, bias: has_bias.then(&mut next) });
         let log_sums = next();
         let multiplier = rest.next();
         let is_before_detached = self.flow == Flow::Stopped;
-        let inputs = Attention { queries, keys, values, before, is_before_detached, window, multiplier };
+        let inputs =
+            Attention { queries, temperature, keys, values, before, is_before_detached, window, multiplier };
 
         let (job, gradient) = (inputs.job(), View::new(gradient));
         let [n, batch, heads, num_queries, _] = sizes(queries);
@@ -222,20 +236,20 @@ impl Plan {
             before: before.filter(|_| needs_before).map(|before| before.map(|x| empty(&x.unsqueeze(0)))),
         };
         let bias = window.and_then(|window| window.bias);
+        // For each head of each row its bias, and in the end its temperature.
         let bias_len = bias.map_or(0, |bias| bias.size()[1]);
-        let bias_gradients = Tensor::empty([batch, heads, bias_len], (Kind::Float, Device::Cpu));
-        let (log_sums, bias_slots) =
-            (Floats::new(log_sums), threads::Slots::new(&bias_gradients, bias_len as usize));
+        let by_head = Tensor::zeros([batch, heads, bias_len + 1], (Kind::Float, Device::Cpu));
+        let (log_sums, slots) = (Floats::new(log_sums), Slots::<f32>::new(&by_head, bias_len as usize + 1));
         threads::each_head([batch, heads], |row, head| {
             let task = row * heads as usize + head;
             let sums = &log_sums.values()[task * (n * num_queries) as usize..];
-            let log_sum = |block: usize, i: usize| sums[block * num_queries as usize + i];
-            // SAFETY: each head is one task's, and the instruction set is there.
+            // SAFETY: each head is one task's.
             unsafe {
-                let of_bias = dispatch::backward(&job, [row, head], &gradient, log_sum, &to, self.flow);
-                bias_slots.of(task).copy_from_slice(&of_bias);
+                let (bias, temperature) = slots.of(task).split_at_mut(bias_len as usize);
+                backward(&job, [row, head], &gradient, sums, &to, self.flow, [bias, temperature]);
             }
         });
+        let by_head = by_head.sum_dim_intlist(0, false, Kind::Float); // [H, W + 1]
         let Gradients { queries, pieces: [keys, values], before } = to;
         let mut all = vec![Some(queries.into_tensor()), Some(keys.into_tensor()), Some(values.into_tensor())];
         match before {
@@ -243,96 +257,48 @@ impl Plan {
             None if self.has_before => all.extend([None, None]),
             None => (),
         }
-        all.extend(
-            bias.map(|bias| Some(bias_gradients.sum_dim_intlist(0, false, Kind::Float).to_kind(bias.kind()))),
-        );
+        all.extend(temperature.map(|t| Some(by_head.select(1, bias_len).to_kind(t.kind()))));
+        all.extend(bias.map(|bias| Some(by_head.narrow(1, 0, bias_len).to_kind(bias.kind()))));
         all.into_iter().zip(&self.needs).map(|(gradient, needs)| gradient.filter(|_| *needs)).collect()
     }
 }
 
-/// Each pass, compiled for every instruction set.
-mod dispatch {
-    use super::{
-        head::{Flow, Gradients, Job},
-        simd::Portable,
-        view::View,
-    };
-
-    macro_rules! passes {
-        ($module:ident, $simd:ty $(, $features:literal)?) => {
-            mod $module {
-                use super::*;
-
-                $(#[target_feature(enable = $features)])?
-                pub(super) unsafe fn forward(
-                    job: &Job,
-                    place: [usize; 2],
-                    out: &View,
-                    log_sums: impl FnMut(usize, usize, f32),
-                ) {
-                    // SAFETY: the caller's.
-                    unsafe { job.forward::<$simd>(place, out, log_sums) }
-                }
-
-                $(#[target_feature(enable = $features)])?
-                pub(super) unsafe fn backward(
-                    job: &Job,
-                    place: [usize; 2],
-                    gradients: &View,
-                    log_sums: impl Fn(usize, usize) -> f32,
-                    to: &Gradients,
-                    flow: Flow,
-                ) -> Vec<f32> {
-                    // SAFETY: the caller's.
-                    unsafe { job.backward::<$simd>(place, gradients, log_sums, to, flow) }
-                }
-            }
-        };
-    }
-
-    passes!(portable, Portable);
-    #[cfg(target_arch = "x86_64")]
-    passes!(avx2, super::super::simd::Avx2, "avx2,fma");
-    #[cfg(target_arch = "x86_64")]
-    passes!(avx512, super::super::simd::Avx512, "avx512f,avx2,fma");
-
-    /// Calls the pass for the best instruction set of this processor.
-    macro_rules! best {
-        ($pass:ident($($argument:expr),*)) => {{
-            #[cfg(target_arch = "x86_64")]
-            {
-                if is_x86_feature_detected!("avx512f") {
-                    return unsafe { avx512::$pass($($argument),*) };
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    return unsafe { avx2::$pass($($argument),*) };
-                }
-            }
-            unsafe { portable::$pass($($argument),*) }
-        }};
-    }
-
+kernel! {
     /// # Safety
     /// No other thread uses this head of `out`.
-    pub(super) unsafe fn forward(
-        job: &Job,
-        place: [usize; 2],
-        out: &View,
-        log_sums: impl FnMut(usize, usize, f32),
-    ) {
-        best!(forward(job, place, out, log_sums))
-    }
+    unsafe fn forward(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) = forward_by
+}
 
+#[inline(always)]
+unsafe fn forward_by<S: Simd>(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) {
+    // SAFETY: the caller's.
+    unsafe { job.forward::<S>(head, out, log_sums) }
+}
+
+kernel! {
     /// # Safety
     /// No other thread uses this head of `to`.
-    pub(super) unsafe fn backward(
+    unsafe fn backward(
         job: &Job,
-        place: [usize; 2],
+        head: [usize; 2],
         gradients: &View,
-        log_sums: impl Fn(usize, usize) -> f32,
+        log_sums: &[f32],
         to: &Gradients,
         flow: Flow,
-    ) -> Vec<f32> {
-        best!(backward(job, place, gradients, log_sums, to, flow))
-    }
+        of_head: [&mut [f32]; 2],
+    ) = backward_by
+}
+
+#[inline(always)]
+unsafe fn backward_by<S: Simd>(
+    job: &Job,
+    head: [usize; 2],
+    gradients: &View,
+    log_sums: &[f32],
+    to: &Gradients,
+    flow: Flow,
+    of_head: [&mut [f32]; 2],
+) {
+    // SAFETY: the caller's.
+    unsafe { job.backward::<S>(head, gradients, log_sums, to, flow, of_head) }
 }

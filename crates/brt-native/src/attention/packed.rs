@@ -1,9 +1,10 @@
 //! Scratch of one head: keys and values in float32, row by row and column by column.
 
 use super::{
-    tile::{MAX_LANES, ROWS},
+    tile::ROWS,
     view::{Place, View},
 };
+use crate::simd::MAX_LANES;
 
 /// Rows of `width` values in float32, padded with zeros to whole register tiles.
 pub(super) struct Rows {

@@ -1,87 +1,140 @@
 //! What happens to rows of logits between the products.
 
-use super::simd::{Simd, exp};
-use super::tile::MAX_LANES;
+use crate::simd::{MAX_LANES, Simd, exp, sum_lanes};
 
 /// Logit of the invisible key that only denominators count.
 const INVISIBLE: f32 = -1000.;
 
-/// Sets each value of `row` to what `f` makes of it and of the values of `others` at its place, a vector at a time. Behind
-/// the end `f` gets `fill`, and zeros of the others.
+/// What happens to each vector of a row, given those of `N` other rows at its place. A trait and not a closure: a closure
+/// would be a function without the instruction set.
+trait Step<S: Simd, const N: usize> {
+    /// Stands behind the end of the row.
+    const FILL: f32 = 0.;
+
+    /// # Safety
+    /// The processor has the instruction set of `S`; so for all below.
+    unsafe fn apply(&mut self, x: S, others: [S; N]) -> S;
+}
+
+/// Applies a step to all vectors of a row. Behind the end of the row the others are zeros.
 ///
 /// # Safety
-/// The processor has the instruction set of `S`.
+/// As [`Step::apply`].
 #[inline(always)]
-unsafe fn update<S: Simd, const N: usize>(
+unsafe fn update<S: Simd, T: Step<S, N>, const N: usize>(
+    mut step: T,
     row: &mut [f32],
     others: [&[f32]; N],
-    fill: f32,
-    mut f: impl FnMut(S, [S; N]) -> S,
-) {
+) -> T {
     let len = row.len();
-    assert!(others.iter().all(|other| other.len() >= len), "rows of one length");
+    for other in others {
+        assert!(other.len() >= len, "rows of one length");
+    }
     let whole = len - len % S::LANES;
     // SAFETY: the instruction set is the caller's; all reads and writes end before the lengths that were checked.
     unsafe {
+        let mut vectors = [S::splat(0.); N];
         for start in (0..whole).step_by(S::LANES) {
-            let others = others.map(|other| S::load(other.as_ptr().add(start)));
-            f(S::load(row.as_ptr().add(start)), others).store(row.as_mut_ptr().add(start));
+            for n in 0..N {
+                vectors[n] = S::load(others[n].as_ptr().add(start));
+            }
+            step.apply(S::load(row.as_ptr().add(start)), vectors).store(row.as_mut_ptr().add(start));
         }
         if whole < len {
-            let mut last = [fill; MAX_LANES];
+            let mut last = [T::FILL; MAX_LANES];
             last[..len - whole].copy_from_slice(&row[whole..]);
-            let others = others.map(|other| {
+            for n in 0..N {
                 let mut last = [0.; MAX_LANES];
-                last[..len - whole].copy_from_slice(&other[whole..len]);
-                S::load(last.as_ptr())
-            });
-            f(S::load(last.as_ptr()), others).store(last.as_mut_ptr());
+                last[..len - whole].copy_from_slice(&others[n][whole..len]);
+                vectors[n] = S::load(last.as_ptr());
+            }
+            step.apply(S::load(last.as_ptr()), vectors).store(last.as_mut_ptr());
             row[whole..].copy_from_slice(&last[..len - whole]);
         }
     }
+    step
 }
 
-/// Returns the values of a vector combined by `f`.
+/// Returns the values of a vector.
 ///
 /// # Safety
-/// As [`update`].
+/// As [`Step::apply`].
 #[inline(always)]
-unsafe fn fold<S: Simd>(vector: S, f: impl Fn(f32, f32) -> f32) -> f32 {
+unsafe fn lanes<S: Simd>(vector: S) -> impl Iterator<Item = f32> {
     let mut values = [0.; MAX_LANES];
     // SAFETY: the caller's; no vector is longer.
     unsafe { vector.store(values.as_mut_ptr()) };
-    values[..S::LANES].iter().copied().reduce(f).unwrap_or_default()
+    values.into_iter().take(S::LANES)
 }
+
+/// Declares a step: the vectors that it holds, what stands behind the end of a row, and what it makes of a vector.
+macro_rules! step {
+    ($name:ident, |$x:ident, $others:pat_param| $result:expr, $n:literal) => {
+        struct $name;
+        impl<S: Simd> Step<S, $n> for $name {
+            #[inline(always)]
+            unsafe fn apply(&mut self, $x: S, $others: [S; $n]) -> S {
+                // SAFETY: the caller's.
+                unsafe { $result }
+            }
+        }
+    };
+    ($name:ident { $($field:ident),* }, fill $fill:expr, |$this:ident, $x:ident, $others:pat_param| $result:expr,
+     $n:literal) => {
+        struct $name<S> { $($field: S),* }
+        impl<S: Simd> Step<S, $n> for $name<S> {
+            const FILL: f32 = $fill;
+            #[inline(always)]
+            unsafe fn apply(&mut self, $x: S, $others: [S; $n]) -> S {
+                let $this = self;
+                // SAFETY: the caller's.
+                unsafe { $result }
+            }
+        }
+    };
+}
+
+step!(Largest { largest }, fill f32::MIN, |this, x, []| {
+    this.largest = this.largest.max(x);
+    x
+}, 0);
+step!(AddAndLargest { largest }, fill f32::MIN, |this, x, [bias]| {
+    let x = x.add(bias);
+    this.largest = this.largest.max(x);
+    x
+}, 1);
+step!(Exp { shift, sums }, fill f32::MIN, |this, x, []| {
+    let x = exp(x.add(this.shift));
+    this.sums = this.sums.add(x);
+    x
+}, 0);
+step!(AddAndExp { shift }, fill f32::MIN, |this, x, [bias]| exp(x.add(bias).add(this.shift)), 1);
+step!(Dot { sums }, fill 0., |this, x, [other]| {
+    this.sums = x.mul_add(other, this.sums);
+    x
+}, 1);
+step!(ShiftAndMultiply { shift }, fill 0., |this, x, [other]| x.add(this.shift).mul(other), 1);
+step!(Scale { factor }, fill 0., |this, x, []| x.mul(this.factor), 0);
+step!(Multiply, |x, [other]| x.mul(other), 1);
+step!(Add, |x, [other]| x.add(other), 1);
 
 /// Turns logits into `e^(logit + bias − largest)` and returns the logarithm of their sum, and the factor that makes
 /// probabilities of them. The invisible key counts.
 ///
 /// # Safety
-/// As [`update`].
+/// As [`Step::apply`].
 #[inline(always)]
 pub(super) unsafe fn softmax<S: Simd>(row: &mut [f32], bias: Option<&[f32]>) -> (f32, f32) {
     // SAFETY: the caller's.
     unsafe {
-        let mut largest = S::splat(INVISIBLE);
-        match bias {
-            Some(bias) => update(row, [bias], f32::MIN, |x: S, [bias]| {
-                let x = x.add(bias);
-                largest = largest.max(x);
-                x
-            }),
-            None => update(row, [], f32::MIN, |x: S, []| {
-                largest = largest.max(x);
-                x
-            }),
-        }
-        let largest = fold(largest, f32::max);
-        let (shift, mut sums) = (S::splat(-largest), S::splat(0.));
-        update(row, [], f32::MIN, |x: S, []| {
-            let x = exp(x.add(shift));
-            sums = sums.add(x);
-            x
-        });
-        let sum = fold(sums, |a, b| a + b) + (INVISIBLE - largest).exp();
+        let largest = S::splat(INVISIBLE);
+        let largest = match bias {
+            Some(bias) => update(AddAndLargest { largest }, row, [bias]).largest,
+            None => update(Largest { largest }, row, []).largest,
+        };
+        let largest = lanes(largest).fold(INVISIBLE, f32::max);
+        let sums = update(Exp { shift: S::splat(-largest), sums: S::splat(0.) }, row, []).sums;
+        let sum = sum_lanes(sums) + (INVISIBLE - largest).exp();
         (largest + sum.ln(), 1. / sum)
     }
 }
@@ -90,7 +143,7 @@ pub(super) unsafe fn softmax<S: Simd>(row: &mut [f32], bias: Option<&[f32]>) -> 
 /// the logits; afterwards the multiplier acts on the probabilities.
 ///
 /// # Safety
-/// As [`update`].
+/// As [`Step::apply`].
 #[inline(always)]
 pub(super) unsafe fn softmax_backward<S: Simd>(
     row: &mut [f32],
@@ -101,23 +154,18 @@ pub(super) unsafe fn softmax_backward<S: Simd>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let shift = S::splat(-log_sum);
+        let (shift, zero) = (S::splat(-log_sum), S::splat(0.));
         match bias {
-            Some(bias) => update(row, [bias], f32::MIN, |x: S, [bias]| exp(x.add(bias).add(shift))),
-            None => update(row, [], f32::MIN, |x: S, []| exp(x.add(shift))),
+            Some(bias) => _ = update(AddAndExp { shift }, row, [bias]),
+            None => _ = update(Exp { shift, sums: zero }, row, []),
         }
         if let Some(multiplier) = multiplier {
-            update(gradients, [multiplier], 0., |g: S, [multiplier]| g.mul(multiplier));
+            multiply::<S>(gradients, multiplier);
         }
-        let mut sums = S::splat(0.);
-        update(gradients, [&*row], 0., |g: S, [p]| {
-            sums = g.mul_add(p, sums);
-            g
-        });
-        let mean = S::splat(-fold(sums, |a, b| a + b)); // Σ p g
-        update(gradients, [&*row], 0., |g: S, [p]| g.add(mean).mul(p));
+        let mean: f32 = sum_lanes(update(Dot { sums: zero }, gradients, [row]).sums); // Σ p g
+        update(ShiftAndMultiply { shift: S::splat(-mean) }, gradients, [row]);
         if let Some(multiplier) = multiplier {
-            update(row, [multiplier], 0., |p: S, [multiplier]| p.mul(multiplier));
+            multiply::<S>(row, multiplier);
         }
     }
 }
@@ -125,32 +173,35 @@ pub(super) unsafe fn softmax_backward<S: Simd>(
 /// Multiplies a row, value by value.
 ///
 /// # Safety
-/// As [`update`].
+/// As [`Step::apply`].
 #[inline(always)]
 pub(super) unsafe fn multiply<S: Simd>(row: &mut [f32], by: &[f32]) {
     // SAFETY: the caller's.
-    unsafe { update(row, [by], 0., |x: S, [by]| x.mul(by)) }
+    unsafe {
+        update::<S, _, 1>(Multiply, row, [by]);
+    }
 }
 
 /// Scales a row.
 ///
 /// # Safety
-/// As [`update`].
+/// As [`Step::apply`].
 #[inline(always)]
-pub(super) unsafe fn scale<S: Simd>(row: &mut [f32], by: f32) {
+pub(super) unsafe fn scale<S: Simd>(row: &mut [f32], factor: f32) {
     // SAFETY: the caller's.
     unsafe {
-        let by = S::splat(by);
-        update(row, [], 0., |x: S, []| x.mul(by));
+        update(Scale { factor: S::splat(factor) }, row, []);
     }
 }
 
 /// Adds another row.
 ///
 /// # Safety
-/// As [`update`].
+/// As [`Step::apply`].
 #[inline(always)]
 pub(super) unsafe fn add<S: Simd>(row: &mut [f32], other: &[f32]) {
     // SAFETY: the caller's.
-    unsafe { update(row, [other], 0., |x: S, [other]| x.add(other)) }
+    unsafe {
+        update::<S, _, 1>(Add, row, [other]);
+    }
 }

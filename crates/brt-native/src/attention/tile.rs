@@ -1,11 +1,9 @@
 //! Products of small matrices: register tiles of six rows.
 
-use super::simd::Simd;
+use crate::simd::Simd;
 
 /// Rows of a register tile.
 pub(super) const ROWS: usize = 6;
-/// The widest vector of any instruction set: rows of matrices are padded to whole vectors.
-pub(super) const MAX_LANES: usize = 16;
 
 /// Where the values of a factor lie: value (i, k) at `values[i · row + k · column]`.
 #[derive(Clone, Copy)]
@@ -62,6 +60,7 @@ pub(super) unsafe fn product<S: Simd>(
     }
 }
 
+#[expect(clippy::needless_range_loop, reason = "iterators hide the vectors from the instruction set")]
 /// One register tile: `V` vectors wide.
 ///
 /// # Safety
@@ -74,29 +73,33 @@ unsafe fn tile<S: Simd, const V: usize>(
     depth: usize,
     into: Into,
 ) {
+    // Loops over indices: closures would be functions without the instruction set.
     // SAFETY: the caller's.
     unsafe {
         let mut sums = [[S::splat(0.); V]; ROWS];
         if into == Into::Add {
-            for (i, row) in sums.iter_mut().enumerate() {
-                for (v, sum) in row.iter_mut().enumerate() {
-                    *sum = S::load(c.add(i * c_row + v * S::LANES));
+            for i in 0..ROWS {
+                for v in 0..V {
+                    sums[i][v] = S::load(c.add(i * c_row + v * S::LANES));
                 }
             }
         }
         let values = a.values.as_ptr();
         for k in 0..depth {
-            let b: [S; V] = std::array::from_fn(|v| S::load(b.add(k * b_row + v * S::LANES)));
-            for (i, row) in sums.iter_mut().enumerate() {
+            let mut row = [S::splat(0.); V];
+            for v in 0..V {
+                row[v] = S::load(b.add(k * b_row + v * S::LANES));
+            }
+            for i in 0..ROWS {
                 let a = S::splat(*values.add(i * a.row + k * a.column));
-                for (sum, b) in row.iter_mut().zip(b) {
-                    *sum = a.mul_add(b, *sum);
+                for v in 0..V {
+                    sums[i][v] = a.mul_add(row[v], sums[i][v]);
                 }
             }
         }
-        for (i, row) in sums.iter().enumerate() {
-            for (v, sum) in row.iter().enumerate() {
-                sum.store(c.add(i * c_row + v * S::LANES));
+        for i in 0..ROWS {
+            for v in 0..V {
+                sums[i][v].store(c.add(i * c_row + v * S::LANES));
             }
         }
     }

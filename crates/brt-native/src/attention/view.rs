@@ -2,6 +2,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::simd::{of_bfloat16, to_bfloat16};
+
 /// Rows of one head of one tensor `[n, B, H, len, D]`: which block, row of the batch and head.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -128,30 +130,5 @@ impl Floats {
     pub(super) fn values(&self) -> &[f32] {
         // SAFETY: the tensor is contiguous, in float32, and nobody writes to it.
         unsafe { std::slice::from_raw_parts(self.0.data_ptr().cast(), self.0.numel()) }
-    }
-}
-
-fn of_bfloat16(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// Rounds to nearest, ties to even.
-fn to_bfloat16(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-    if value.is_nan() { 0x7fc0 } else { (rounded >> 16) as u16 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bfloat16_is_rounded_as_libtorch_does() {
-        let values = [0., 1., -1.004, 3.14159, 1e-30, 65504.5, f32::INFINITY, 1.00390625, 1.01171875];
-        let expected = Tensor::from_slice(&values).to_kind(Kind::BFloat16).to_kind(Kind::Float);
-        let rounded = values.map(|value| of_bfloat16(to_bfloat16(value)));
-        assert_eq!(Tensor::from_slice(&rounded), expected);
-        assert!(of_bfloat16(to_bfloat16(f32::NAN)).is_nan());
     }
 }

@@ -3,7 +3,7 @@
 use brt_native::Segments;
 use brt_ops::{
     Carry, Mode, Params, PositionConfig, Projected, RmsNorm, WindowTables, Windows, dims, dropout,
-    init::Init, position::absolute_encoding, probe,
+    init::Init, loss, position::absolute_encoding, probe,
 };
 use brt_txl::{KnnMemory, KvCache};
 use tch::{Device, Tensor};
@@ -72,24 +72,45 @@ impl LanguageModel {
     /// `tokens` (int64): `[B, N]`, W divides N; logits: `[B, N, V]`.
     #[track_caller]
     pub fn forward(&self, tokens: &Tensor, state: &ModelState, mode: Mode) -> (Tensor, ModelState) {
-        self.run(tokens, state, Pass { mode, segments: None })
+        let (xs, state) = self.run(tokens, state, Pass { mode, segments: None });
+        (self.unembed(&xs), state)
     }
 
-    /// As [`Self::forward`] of a training step that has little memory: each layer keeps its input alone, and is computed
-    /// again in the backward pass.
+    /// Returns the loss of a training step, the sum over all predictions in nats, and the state after the segment. Logits
+    /// are never all there at once. With `segments` each layer keeps its input alone, and is computed again in the
+    /// backward pass: for little memory.
     ///
     /// # Shapes
-    /// As [`Self::forward`].
+    /// `tokens`, `targets` (int64), `mask` (float): `[B, N]`; loss: a scalar.
     #[track_caller]
-    pub fn forward_recomputed<'env>(
+    pub fn loss<'env>(
         &'env self,
         tokens: &Tensor,
+        [targets, mask]: [&Tensor; 2],
         state: &ModelState,
-        segments: &Segments<'env>,
+        segments: Option<&Segments<'env>>,
     ) -> (Tensor, ModelState) {
-        self.run(tokens, state, Pass { mode: Mode::Train, segments: Some(segments) })
+        let (xs, state) = self.run(tokens, state, Pass { mode: Mode::Train, segments });
+        (loss::summed_cross_entropy(&self.scale_outputs(&xs), &self.embedding, targets, mask), state)
     }
 
+    /// Returns the nats of every prediction, without gradient, and the state after the segment. Logits are never all there
+    /// at once.
+    ///
+    /// # Shapes
+    /// `tokens`, `targets` (int64), `mask` (float) and the nats: `[B, N]`.
+    #[track_caller]
+    pub fn score(
+        &self,
+        tokens: &Tensor,
+        [targets, mask]: [&Tensor; 2],
+        state: &ModelState,
+    ) -> (Tensor, ModelState) {
+        let (xs, state) = tch::no_grad(|| self.run(tokens, state, Pass { mode: Mode::Eval, segments: None }));
+        (loss::unembedded_cross_entropy(&self.scale_outputs(&xs), &self.embedding, targets, mask), state)
+    }
+
+    /// Returns the last norm's outputs, `[B, N, E]`, and the state after the segment.
     #[track_caller]
     fn run<'env>(
         &'env self,
@@ -105,8 +126,7 @@ impl LanguageModel {
             Some(len) => self.stack_by_windows(&xs.split(len / self.config.window_len, 0), cleared, pass),
         };
         let xs = dropout::tiled_dropout(&self.final_norm.forward(&xs), self.config.dropout, mode);
-        let xs = xs.transpose(0, 1).flatten(1, 2); // [B, N, E]
-        (self.unembed(&xs), state)
+        (xs.transpose(0, 1).flatten(1, 2), state)
     }
 
     /// Runs all layers over a segment, or a window of one: `[n, B, W, E]` in and out.
@@ -207,12 +227,16 @@ impl LanguageModel {
     /// # Shapes
     /// `xs`: `[.., E]`; result: `[.., V]`.
     pub(crate) fn unembed(&self, xs: &Tensor) -> Tensor {
+        self.scale_outputs(xs).linear::<Tensor>(&self.embedding, None)
+    }
+
+    /// Returns normalised outputs divided as the logits are: the same, and cheaper.
+    fn scale_outputs(&self, xs: &Tensor) -> Tensor {
         let divisor = match self.config.logit_divisor {
             LogitDivisor::SqrtVocabSize => self.config.vocab_size,
             LogitDivisor::SqrtModelDim => self.config.model_dim,
         };
-        // Scaling x is cheaper than scaling the logits, and the same.
-        (xs / (divisor as f64).sqrt()).linear::<Tensor>(&self.embedding, None)
+        xs / (divisor as f64).sqrt()
     }
 
     /// Returns the final norm's output, `[.., E]`.

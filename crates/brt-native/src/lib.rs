@@ -6,8 +6,9 @@
 //! * [`attention`]: windowed and unmasked attention that stores no logits, in Rust,
 //! * [`attach`]: a node of the autograd graph whose backward pass is Rust,
 //! * [`rms_norm`], [`add_rms_norm`]: one pass over memory instead of a chain of tensor operations,
+//! * [`cross_entropy`]: of rows of logits, its gradient written over them,
 //! * [`split_heads`]: keys, values and queries of heads from one product,
-//! * [`adamw`]: one operation over all parameters,
+//! * [`adamw`]: one operation over all parameters; [`mean_squares`], [`matrix_rms`], [`update_matrix`]: those of Adafactor,
 //! * [`in_bfloat16`]: matrix products in bfloat16,
 //! * [`segments`]: keeps the inputs of a segment, and computes it again in the backward pass,
 //! * [`drop_gradients`]: forgets gradients without writing zeros,
@@ -15,7 +16,9 @@
 //! * [`build_info`], [`torch_version`], [`cpu_capability`]: what `brt doctor` prints.
 #![deny(missing_docs)]
 
+mod adafactor;
 mod attention;
+mod cross_entropy;
 mod cuda;
 mod ffi;
 mod function;
@@ -32,7 +35,9 @@ use std::ffi::CStr;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+pub use adafactor::{MatrixStep, is_matrix, matrix_rms, mean_squares, update_matrix};
 pub use attention::{Attention, Window, attention, has_attention};
+pub use cross_entropy::cross_entropy;
 pub use cuda::{load_cuda, loaded_library};
 pub use function::attach;
 pub use heads::{HeadNorm, split_heads};

@@ -9,8 +9,7 @@ use std::{
 };
 
 use brt_data::{DataError, EvaluationStream, SegmentBatch, Split, StreamConfig, TokenSet};
-use brt_lm::{ConfigError, LanguageModel, Mode, ModelState};
-use brt_ops::loss;
+use brt_lm::{ConfigError, LanguageModel, ModelState};
 use brt_report::{DocumentScore, Evaluation, PositionBucket, StateRule};
 use tch::Tensor;
 
@@ -144,21 +143,25 @@ impl Scores {
     ) -> Result<ModelState, TrainError> {
         let tensors = BatchTensors::new(batch, model.params().device());
         let before = model.reset_rows(state, &tensors.start_of_sequence);
-        let read = |tokens: &Tensor, before: &ModelState| model.forward(tokens, before, Mode::Eval);
-        let (logits, after) = match rule {
-            StateRule::Carried => read(&tensors.tokens, &before),
-            StateRule::Reset => read(&tensors.tokens, &model.reset_recurrent_states(&before)),
+        let targets = [&tensors.targets, &tensors.mask];
+        let (nats, after) = match rule {
+            StateRule::Carried => model.score(&tensors.tokens, targets, &before),
+            StateRule::Reset => model.score(&tensors.tokens, targets, &model.reset_recurrent_states(&before)),
             StateRule::ResetBlocks => {
-                let (mut logits, mut state) = (vec![], before);
-                for block in tensors.tokens.split(model.config().window_len, 1) {
-                    let (block_logits, after) = read(&block, &model.reset_recurrent_states(&state));
-                    logits.push(block_logits);
+                let (mut nats, mut state) = (vec![], before);
+                let blocks = |x: &Tensor| x.split(model.config().window_len, 1);
+                let targets = targets.map(blocks);
+                for (idx, block) in blocks(&tensors.tokens).iter().enumerate() {
+                    let targets = [&targets[0][idx], &targets[1][idx]];
+                    let (block_nats, after) =
+                        model.score(block, targets, &model.reset_recurrent_states(&state));
+                    nats.push(block_nats);
                     state = after;
                 }
-                (Tensor::cat(&logits, 1), state)
+                (Tensor::cat(&nats, 1), state)
             }
         };
-        self.add_losses(batch, &loss::cross_entropy(&logits, &tensors.targets, &tensors.mask))?;
+        self.add_losses(batch, &nats)?;
         Ok(after)
     }
 

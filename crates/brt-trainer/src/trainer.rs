@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use brt_data::{Prefetch, SegmentBatch, StreamCursor, TokenSet, TrainStream};
-use brt_lm::{LanguageModel, Mode, ModelState};
+use brt_lm::{LanguageModel, ModelState};
 use brt_native::Segments;
-use brt_ops::loss;
 use tch::{Device, Kind, Tensor};
 
 use crate::{Learner, LearnerConfig, Memory, Model, Precision, RunConfig, StepReport, TrainError};
@@ -44,15 +43,13 @@ impl Model for LanguageModelTraining {
     ) -> (Tensor, ModelState) {
         let tensors = BatchTensors::new(batch, self.model.params().device());
         let before = self.model.reset_rows(before, &tensors.start_of_sequence);
-        let forward = || match self.memory {
-            Memory::Keep => self.model.forward(&tensors.tokens, &before, Mode::Train),
-            Memory::Recompute => self.model.forward_recomputed(&tensors.tokens, &before, segments),
-        };
-        let (logits, after) = match self.precision {
-            Precision::F32 => forward(),
-            Precision::Bf16 => brt_native::in_bfloat16(&tensors.mask, forward),
-        };
-        (loss::cross_entropy(&logits, &tensors.targets, &tensors.mask).sum(Kind::Float), after)
+        let segments = (self.memory == Memory::Recompute).then_some(segments);
+        let targets = [&tensors.targets, &tensors.mask];
+        let loss = || self.model.loss(&tensors.tokens, targets, &before, segments);
+        match self.precision {
+            Precision::F32 => loss(),
+            Precision::Bf16 => brt_native::in_bfloat16(&tensors.mask, loss),
+        }
     }
 
     /// In float32, whatever the products were in: sums over many segments must not lose what is small.

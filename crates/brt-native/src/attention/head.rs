@@ -53,6 +53,7 @@ impl Job {
     }
 
     /// Brings keys and values of a block into their places.
+    #[inline(always)]
     fn enter(&self, packed: &mut [Packed; 2], place: Place) {
         if place.block > 0 && self.is_shared {
             return;
@@ -351,6 +352,7 @@ impl Job {
     ///
     /// # Safety
     /// As [`Self::backward`].
+    #[inline(always)]
     unsafe fn leave(&self, sums: &mut [Rows; 2], place: Place, to: &Gradients, flow: Flow) {
         let is_last = place.block + 1 == self.num_blocks;
         let (own, at) = (self.own_start(), |block| Place { block, ..place });

@@ -29,6 +29,7 @@ impl Rows {
     }
 
     /// Reads a head into the rows from `first` on.
+    #[inline(always)]
     pub(super) fn read(&mut self, view: &View, place: Place, first: usize) {
         let row = self.row;
         view.read(place, self.from_mut(first), row);
@@ -38,6 +39,7 @@ impl Rows {
     ///
     /// # Safety
     /// No other thread uses this head.
+    #[inline(always)]
     pub(super) unsafe fn write(&self, view: &View, place: Place, first: usize) {
         for (i, row) in self.from(first).chunks(self.row).take(view.size()[0]).enumerate() {
             // SAFETY: the caller's.
@@ -86,6 +88,7 @@ impl Packed {
     }
 
     /// Reads the rows of a head, to stand from row `first` on.
+    #[inline(always)]
     pub(super) fn read(&mut self, view: &View, place: Place, first: usize) {
         let [len, width] = view.size();
         self.rows.read(view, place, first);

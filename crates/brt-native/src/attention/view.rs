@@ -1,4 +1,5 @@
-//! Tensors as memory with strides, read into and written from float32 scratch.
+//! Tensors as memory with strides, read into and written from float32 scratch. Inlined into kernels, whose instruction set
+//! it then has.
 
 use tch::{Kind, Tensor};
 
@@ -69,12 +70,14 @@ impl View {
         [self.len, self.width]
     }
 
+    #[inline(always)]
     fn offset(&self, place: Place, i: usize) -> usize {
         let [n, b, h, len] = self.strides;
         place.block * n + place.row * b + place.head * h + i * len
     }
 
     /// Writes rows of a head into `rows`, `row_len` values apart; what is behind their width is left as it is.
+    #[inline(always)]
     pub(super) fn read(&self, place: Place, rows: &mut [f32], row_len: usize) {
         for (i, row) in rows.chunks_mut(row_len).take(self.len).enumerate() {
             let offset = self.offset(place, i);
@@ -98,6 +101,7 @@ impl View {
     ///
     /// # Safety
     /// No other thread uses this head.
+    #[inline(always)]
     pub(super) unsafe fn write(&self, place: Place, i: usize, row: &[f32]) {
         let offset = self.offset(place, i);
         assert!(i < self.len, "attention: row {i} of {}", self.len);

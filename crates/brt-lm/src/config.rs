@@ -257,7 +257,8 @@ impl ModelConfig {
         }
     }
 
-    pub(crate) fn cell(&self, recurrence: &RecurrenceConfig) -> CellConfig {
+    /// Returns shape and options of the cell of a recurrent layer.
+    pub fn cell(&self, recurrence: &RecurrenceConfig) -> CellConfig {
         CellConfig {
             gate: recurrence.gate,
             layout: recurrence.layout,

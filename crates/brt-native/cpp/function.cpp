@@ -1,5 +1,6 @@
 // An autograd node whose backward pass is a Rust closure.
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 #include <vector>
@@ -61,6 +62,11 @@ variable_list list(const tensor* tensors, size_t n) {
   return out;
 }
 }  // namespace
+
+// The backward pass from outputs with given gradients.
+extern "C" int brt_backward(tensor* outputs, tensor* gradients, size_t n) {
+  return guarded([&] { torch::autograd::backward(list(outputs, n), list(gradients, n)); });
+}
 
 extern "C" int brt_grad_is_enabled() { return at::GradMode::is_enabled(); }
 

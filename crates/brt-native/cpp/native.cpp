@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <ATen/native/TensorIterator.h>
 #include <torch/version.h>
 #include <string>
@@ -21,6 +22,15 @@ const char* brt_last_error() { return brt_error.c_str(); }
 int brt_drop_gradients(tensor* parameters, size_t n) {
   return guarded([&] {
     for (size_t i = 0; i < n; i++) parameters[i]->mutable_grad().reset();
+  });
+}
+
+// Most bytes of tensors on a CUDA device so far. It needs no CUDA library at link time.
+int brt_peak_device_bytes(int device_idx, int64_t* out) {
+  return guarded([&] {
+    auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(at::kCUDA));
+    TORCH_CHECK(allocator && allocator->initialized(), "expected memory on a CUDA device, got none");
+    *out = allocator->getDeviceStats(device_idx).allocated_bytes[0].peak;
   });
 }
 

@@ -48,6 +48,9 @@ unsafe extern "C" {
         num_outputs: usize,
     ) -> c_int;
     pub(crate) fn brt_is_autocast(like: *mut C_tensor) -> c_int;
+    pub(crate) fn brt_backward(outputs: *mut *mut C_tensor, gradients: *mut *mut C_tensor, n: usize)
+    -> c_int;
+    pub(crate) fn brt_peak_device_bytes(device_idx: c_int, out: *mut i64) -> c_int;
     pub(crate) fn brt_grad_is_enabled() -> c_int;
     pub(crate) fn brt_attach(
         call: BackwardCall,

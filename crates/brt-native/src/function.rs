@@ -56,6 +56,19 @@ pub fn attach(
     }
 }
 
+/// Adds the gradients of all parameters, given those of `outputs`.
+///
+/// # Panics
+/// Where the lists differ in length or shapes, or an output has no graph.
+#[track_caller]
+pub fn backward(outputs: &[&Tensor], gradients: &[&Tensor]) {
+    assert_eq!(outputs.len(), gradients.len(), "backward: one gradient for each output");
+    let mut outputs: Vec<_> = outputs.iter().map(|x| raw(x)).collect();
+    let mut gradients: Vec<_> = gradients.iter().map(|x| raw(x)).collect();
+    // SAFETY: all tensors live for the whole call.
+    check(unsafe { ffi::brt_backward(outputs.as_mut_ptr(), gradients.as_mut_ptr(), outputs.len()) });
+}
+
 /// Returns whether a graph is recorded for any of these tensors.
 pub(crate) fn needs_gradient(inputs: &[&Tensor]) -> bool {
     // SAFETY: reads a number of this thread.

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use tch::Device;
+
 use crate::ffi;
 
 /// Returns the version of libtorch that this program was built against, for example `2.11.0`.
@@ -36,6 +38,15 @@ pub fn cpu_secs() -> f64 {
 /// Returns the largest resident memory of this process so far, in bytes.
 pub fn peak_resident_bytes() -> u64 {
     usage().ru_maxrss.unsigned_abs() * 1024
+}
+
+/// Returns the most bytes that tensors took on a CUDA device so far; `None` on the CPU, and before there are any.
+pub fn peak_device_bytes(device: Device) -> Option<u64> {
+    let Device::Cuda(idx) = device else { return None };
+    let mut bytes = 0;
+    // SAFETY: `bytes` receives a number.
+    let status = unsafe { ffi::brt_peak_device_bytes(idx as i32, &mut bytes) };
+    (status == 0).then(|| bytes.unsigned_abs())
 }
 
 /// Returns the number of bytes that this process may still write to the file system of a folder; `None` where the system

@@ -39,9 +39,12 @@ pub use adafactor::{MatrixStep, is_matrix, matrix_rms, mean_squares, update_matr
 pub use attention::{Attention, Window, attention, has_attention};
 pub use cross_entropy::cross_entropy;
 pub use cuda::{load_cuda, loaded_library};
-pub use function::attach;
+pub use function::{attach, backward};
 pub use heads::{HeadNorm, split_heads};
-pub use info::{available_bytes, build_info, cpu_capability, cpu_secs, peak_resident_bytes, torch_version};
+pub use info::{
+    available_bytes, build_info, cpu_capability, cpu_secs, peak_device_bytes, peak_resident_bytes,
+    torch_version,
+};
 pub use norm::{add_rms_norm, product_kind, rms_norm};
 pub use training::{
     AdamWStep, Pass, Segments, adamw, generator_state, in_bfloat16, segments, set_generator_state,

@@ -20,7 +20,7 @@ pub struct ModelFacts {
 }
 
 /// The machine that a run ran on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineFacts {
     /// Model name of the processor.
     pub cpu: String,
@@ -39,7 +39,7 @@ pub struct MachineFacts {
 }
 
 /// The program that a run ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildFacts {
     /// Version of brt.
     pub brt_version: String,

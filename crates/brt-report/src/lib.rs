@@ -5,6 +5,7 @@
 //! run. Every quantity carries its unit in its name. [`plot`] draws them.
 #![deny(missing_docs)]
 
+mod bench;
 mod evaluation;
 mod facts;
 mod file;
@@ -12,6 +13,7 @@ pub mod plot;
 mod run;
 mod timing;
 
+pub use bench::{BenchEntry, BenchGroup, BenchResult};
 pub use evaluation::{DocumentScore, Evaluation, PositionBucket, StateRule};
 pub use facts::{BuildFacts, MachineFacts, ModelFacts};
 pub use file::{FileError, read_json, write_atomic, write_json};

@@ -45,6 +45,6 @@ pub use plan::Plan;
 pub use run::{Progress, Resume, Run, RunOptions, RunOutcome};
 pub use schedule::{After, Schedule, ScheduleConfig, Spike};
 pub use sinks::Sink;
-pub use timing::time_in_turn;
+pub use timing::{load_average, time_in_turn};
 pub use trainer::{LanguageModelTraining, Trainer};
 pub use transfer::{export_weights, import_weights};

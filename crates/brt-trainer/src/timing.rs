@@ -41,7 +41,7 @@ pub fn time_in_turn(
 }
 
 /// Returns the number of running processes, averaged over the last minute; 0 where the system does not say.
-fn load_average() -> f64 {
+pub fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.)
 }

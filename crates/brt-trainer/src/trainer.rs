@@ -92,7 +92,7 @@ impl Trainer {
         let states = state.split(config.train.num_parts());
         let model =
             LanguageModelTraining { model, precision: config.train.precision, memory: config.train.memory };
-        let learner = Learner::new(model, states, learner_config(&config), seed);
+        let learner = Learner::new(model, states, LearnerConfig::of(&config), seed);
         Ok(Self { learner, batches, config, seed, began_documents: false })
     }
 
@@ -144,13 +144,16 @@ impl Trainer {
     }
 }
 
-fn learner_config(config: &RunConfig) -> LearnerConfig {
-    LearnerConfig {
-        optimizer: config.optimizer,
-        schedule: config.schedule,
-        num_steps: config.train.num_steps,
-        max_gradient_norm: config.train.max_gradient_norm,
-        non_finite: config.train.non_finite,
+impl LearnerConfig {
+    /// Returns how a run trains.
+    pub fn of(config: &RunConfig) -> Self {
+        Self {
+            optimizer: config.optimizer,
+            schedule: config.schedule,
+            num_steps: config.train.num_steps,
+            max_gradient_norm: config.train.max_gradient_norm,
+            non_finite: config.train.non_finite,
+        }
     }
 }
 

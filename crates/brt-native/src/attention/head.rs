@@ -4,12 +4,15 @@ use std::ops::Range;
 
 use super::{
     band::Visible,
-    packed::{Order, Packed, Rows, padded_len},
+    packed::{Aligned, Order, Packed, Rows, padded_len},
     rows,
     tile::{Factor, Into, ROWS, product},
     view::{Floats, Place, View},
 };
-use crate::{norm::dot, simd::Simd};
+use crate::{
+    norm::dot,
+    simd::{MAX_LANES, Simd},
+};
 
 /// Queries whose logits are kept at once in the backward pass.
 const TILE_QUERIES: usize = 8 * ROWS;
@@ -53,19 +56,25 @@ impl Job {
     }
 
     /// Brings keys and values of a block into their places.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
     #[inline(always)]
-    fn enter(&self, packed: &mut [Packed; 2], place: Place) {
+    unsafe fn enter<S: Simd>(&self, packed: &mut [Packed; 2], place: Place) {
         if place.block > 0 && self.is_shared {
             return;
         }
         let (own, first) = (self.own_start(), Place { block: 0, ..place });
         for (idx, packed) in packed.iter_mut().enumerate() {
-            match &self.before {
-                Some(before) if place.block == 0 => packed.read(&before[idx], first, 0),
-                Some(_) => packed.advance(own),
-                None => (),
+            // SAFETY: the caller's.
+            unsafe {
+                match &self.before {
+                    Some(before) if place.block == 0 => packed.read::<S>(&before[idx], first, 0),
+                    Some(_) => packed.advance(own),
+                    None => (),
+                }
+                packed.read::<S>(&self.pieces[idx], place, own);
             }
-            packed.read(&self.pieces[idx], place, own);
         }
     }
 
@@ -93,14 +102,16 @@ impl Job {
         let mut packed = self.pack([Order::Both, Order::Rows]);
         let mut queries = Rows::zeros(num_queries, width);
         let logit_row = padded_len(self.visible.num_keys);
-        let mut logits = vec![0.; ROWS * logit_row];
+        let mut logits = Aligned::zeros(ROWS * logit_row);
         let mut read = Rows::zeros(ROWS, width);
         for block in 0..self.num_blocks {
             let place = Place { block, row, head };
-            self.enter(&mut packed, place);
-            queries.read(&self.queries, place, 0);
             // SAFETY: the caller's.
-            unsafe { rows::scale::<S>(&mut queries.values, self.temperature(head)) };
+            unsafe {
+                self.enter::<S>(&mut packed, place);
+                queries.read::<S>(&self.queries, place, 0);
+                rows::scale::<S>(&mut queries.values, self.temperature(head));
+            }
             for first in (0..num_queries).step_by(ROWS) {
                 let num_rows = ROWS.min(num_queries - first);
                 let mut factors = [0.; ROWS];
@@ -129,7 +140,7 @@ impl Job {
                     for (i, factor) in factors.iter().enumerate().take(num_rows) {
                         let row = &mut read.values[i * read.row..][..width];
                         rows::scale::<S>(row, *factor);
-                        out.write(place, first + i, row);
+                        out.write::<S>(place, first + i, row);
                     }
                 }
             }
@@ -148,7 +159,8 @@ impl Job {
         first: usize,
         (logits, logit_row): (&mut [f32], usize),
     ) {
-        let seen = self.visible.keys_of_rows(first);
+        let mut seen = self.visible.keys_of_rows(first);
+        seen.start -= seen.start % MAX_LANES; // Whole lines of the cache.
         let columns = keys.columns.as_ref().expect("keys or values column by column");
         let (width, queries) =
             (keys.width(), Factor { values: queries.from(first), row: queries.row, column: 1 });
@@ -193,8 +205,8 @@ struct Tile {
     queries: Rows,
     gradients: Rows,
     /// Weights and gradients of logits of [`TILE_QUERIES`] queries.
-    weights: Vec<f32>,
-    logits: Vec<f32>,
+    weights: Aligned,
+    logits: Aligned,
     row: usize,
     query_gradients: Rows,
     /// Of keys and values.
@@ -224,20 +236,22 @@ impl Job {
             unscaled: Rows::zeros(num_queries, width),
             queries: Rows::zeros(num_queries, width),
             gradients: Rows::zeros(num_queries, width),
-            weights: vec![0.; TILE_QUERIES * logit_row],
-            logits: vec![0.; TILE_QUERIES * logit_row],
+            weights: Aligned::zeros(TILE_QUERIES * logit_row),
+            logits: Aligned::zeros(TILE_QUERIES * logit_row),
             row: logit_row,
             query_gradients: Rows::zeros(ROWS, width),
             sums: [Rows::zeros(num_keys, width), Rows::zeros(num_keys, width)],
         };
         for block in 0..self.num_blocks {
             let place = Place { block, row, head };
-            self.enter(&mut packed, place);
-            tile.unscaled.read(&self.queries, place, 0);
-            tile.queries.values.copy_from_slice(&tile.unscaled.values);
             // SAFETY: the caller's.
-            unsafe { rows::scale::<S>(&mut tile.queries.values, self.temperature(head)) };
-            tile.gradients.read(gradients, place, 0);
+            unsafe {
+                self.enter::<S>(&mut packed, place);
+                tile.unscaled.read::<S>(&self.queries, place, 0);
+                tile.queries.values.copy_from_slice(&tile.unscaled.values);
+                rows::scale::<S>(&mut tile.queries.values, self.temperature(head));
+                tile.gradients.read::<S>(gradients, place, 0);
+            }
             for start in (0..num_queries).step_by(TILE_QUERIES) {
                 let queries = start..num_queries.min(start + TILE_QUERIES);
                 // SAFETY: the caller's.
@@ -256,7 +270,7 @@ impl Job {
                 }
             }
             // SAFETY: the caller's.
-            unsafe { self.leave(&mut tile.sums, place, to, flow) };
+            unsafe { self.leave::<S>(&mut tile.sums, place, to, flow) };
         }
     }
 
@@ -314,7 +328,7 @@ impl Job {
                 let query = &tile.unscaled.from(first + i)[..width];
                 temperature[0] += dot::<S>(gradient, query);
                 rows::scale::<S>(gradient, self.temperature(place.head));
-                to.write(place, first + i, gradient);
+                to.write::<S>(place, first + i, gradient);
             }
         }
     }
@@ -353,7 +367,7 @@ impl Job {
     /// # Safety
     /// As [`Self::backward`].
     #[inline(always)]
-    unsafe fn leave(&self, sums: &mut [Rows; 2], place: Place, to: &Gradients, flow: Flow) {
+    unsafe fn leave<S: Simd>(&self, sums: &mut [Rows; 2], place: Place, to: &Gradients, flow: Flow) {
         let is_last = place.block + 1 == self.num_blocks;
         let (own, at) = (self.own_start(), |block| Place { block, ..place });
         for (idx, sums) in sums.iter_mut().enumerate() {
@@ -363,18 +377,18 @@ impl Job {
                 match (&self.before, flow) {
                     (Some(_), Flow::Through) => {
                         match (place.block.checked_sub(1), &to.before) {
-                            (Some(previous), _) => sums.write(pieces, at(previous), 0),
-                            (None, Some(before)) => sums.write(&before[idx], place, 0),
+                            (Some(previous), _) => sums.write::<S>(pieces, at(previous), 0),
+                            (None, Some(before)) => sums.write::<S>(&before[idx], place, 0),
                             (None, None) => (),
                         }
                         if is_last {
-                            sums.write(pieces, place, own);
+                            sums.write::<S>(pieces, place, own);
                         }
                         sums.advance(own);
                     }
                     _ if self.is_shared && !is_last => (),
                     _ => {
-                        sums.write(pieces, at(if self.is_shared { 0 } else { place.block }), own);
+                        sums.write::<S>(pieces, at(if self.is_shared { 0 } else { place.block }), own);
                         sums.values.fill(0.);
                     }
                 }

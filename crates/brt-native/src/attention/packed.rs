@@ -1,14 +1,49 @@
 //! Scratch of one head: keys and values in float32, row by row and column by column.
 
+use std::ops::{Deref, DerefMut};
+
 use super::{
     tile::ROWS,
     view::{Place, View},
 };
-use crate::simd::MAX_LANES;
+use crate::simd::{MAX_LANES, Simd};
+
+/// Values in memory that begins where a line of the cache does.
+pub(super) struct Aligned {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+/// A line of the cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+impl Aligned {
+    pub(super) fn zeros(len: usize) -> Self {
+        Self { lines: vec![Line([0.; 16]); len.div_ceil(16)], len }
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: lines are arrays of floats, one after the other, and hold so many.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
 
 /// Rows of `width` values in float32, padded with zeros to whole register tiles.
 pub(super) struct Rows {
-    pub(super) values: Vec<f32>,
+    pub(super) values: Aligned,
     /// Values from row to row.
     pub(super) row: usize,
 }
@@ -16,7 +51,7 @@ pub(super) struct Rows {
 impl Rows {
     pub(super) fn zeros(len: usize, width: usize) -> Self {
         let row = width.next_multiple_of(MAX_LANES);
-        Self { values: vec![0.; (len.next_multiple_of(ROWS) + ROWS) * row], row }
+        Self { values: Aligned::zeros((len.next_multiple_of(ROWS) + ROWS) * row), row }
     }
 
     /// Returns the values from row `first` on.
@@ -29,21 +64,25 @@ impl Rows {
     }
 
     /// Reads a head into the rows from `first` on.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
     #[inline(always)]
-    pub(super) fn read(&mut self, view: &View, place: Place, first: usize) {
+    pub(super) unsafe fn read<S: Simd>(&mut self, view: &View, place: Place, first: usize) {
         let row = self.row;
-        view.read(place, self.from_mut(first), row);
+        // SAFETY: the caller's.
+        unsafe { view.read::<S>(place, self.from_mut(first), row) };
     }
 
     /// Writes rows from `first` on to a head.
     ///
     /// # Safety
-    /// No other thread uses this head.
+    /// The processor has the instruction set of `S`, and no other thread uses this head.
     #[inline(always)]
-    pub(super) unsafe fn write(&self, view: &View, place: Place, first: usize) {
+    pub(super) unsafe fn write<S: Simd>(&self, view: &View, place: Place, first: usize) {
         for (i, row) in self.from(first).chunks(self.row).take(view.size()[0]).enumerate() {
             // SAFETY: the caller's.
-            unsafe { view.write(place, i, row) }
+            unsafe { view.write::<S>(place, i, row) }
         }
     }
 
@@ -64,7 +103,7 @@ pub(super) struct Packed {
 
 /// The same values, one row for each feature.
 pub(super) struct Columns {
-    pub(super) values: Vec<f32>,
+    pub(super) values: Aligned,
     /// Values from feature to feature.
     pub(super) row: usize,
 }
@@ -79,7 +118,7 @@ pub(super) enum Order {
 impl Packed {
     pub(super) fn new(len: usize, width: usize, order: Order) -> Self {
         let row = padded_len(len);
-        let columns = (order == Order::Both).then(|| Columns { values: vec![0.; width * row], row });
+        let columns = (order == Order::Both).then(|| Columns { values: Aligned::zeros(width * row), row });
         Self { rows: Rows::zeros(len, width), columns, width }
     }
 
@@ -88,10 +127,14 @@ impl Packed {
     }
 
     /// Reads the rows of a head, to stand from row `first` on.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
     #[inline(always)]
-    pub(super) fn read(&mut self, view: &View, place: Place, first: usize) {
+    pub(super) unsafe fn read<S: Simd>(&mut self, view: &View, place: Place, first: usize) {
         let [len, width] = view.size();
-        self.rows.read(view, place, first);
+        // SAFETY: the caller's.
+        unsafe { self.rows.read::<S>(view, place, first) };
         let Some(columns) = &mut self.columns else { return };
         // Some rows at a time, so that whole lines of the cache are written.
         for start in (0..len).step_by(MAX_LANES) {
@@ -119,5 +162,5 @@ impl Packed {
 
 /// Returns the length of a row of logits: register tiles may reach behind its end.
 pub(super) fn padded_len(len: usize) -> usize {
-    len.next_multiple_of(MAX_LANES) + MAX_LANES + ROWS
+    (len + ROWS).next_multiple_of(MAX_LANES) + MAX_LANES
 }

@@ -3,7 +3,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::simd::{of_bfloat16, to_bfloat16};
+use crate::simd::{Simd, of_bfloat16, to_bfloat16};
 
 /// Rows of one head of one tensor `[n, B, H, len, D]`: which block, row of the batch and head.
 #[derive(Debug, Clone, Copy)]
@@ -77,16 +77,25 @@ impl View {
     }
 
     /// Writes rows of a head into `rows`, `row_len` values apart; what is behind their width is left as it is.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
     #[inline(always)]
-    pub(super) fn read(&self, place: Place, rows: &mut [f32], row_len: usize) {
+    pub(super) unsafe fn read<S: Simd>(&self, place: Place, rows: &mut [f32], row_len: usize) {
         for (i, row) in rows.chunks_mut(row_len).take(self.len).enumerate() {
             let offset = self.offset(place, i);
             let row = &mut row[..self.width];
             // SAFETY: the row is inside the tensor's memory, which nobody writes while it is read.
             unsafe {
                 if self.is_bfloat16 {
-                    let from = std::slice::from_raw_parts(self.start.cast::<u16>().add(offset), self.width);
-                    row.iter_mut().zip(from).for_each(|(to, &bits)| *to = of_bfloat16(bits));
+                    let from = self.start.cast::<u16>().add(offset);
+                    let whole = self.width - self.width % S::LANES;
+                    for j in (0..whole).step_by(S::LANES) {
+                        S::load_bfloat16(from.add(j)).store(row.as_mut_ptr().add(j));
+                    }
+                    for j in whole..self.width {
+                        row[j] = of_bfloat16(*from.add(j));
+                    }
                 } else {
                     row.copy_from_slice(std::slice::from_raw_parts(
                         self.start.cast::<f32>().add(offset),
@@ -100,17 +109,23 @@ impl View {
     /// Writes row `i` of a head of a tensor that [`Self::empty`] has made.
     ///
     /// # Safety
-    /// No other thread uses this head.
+    /// The processor has the instruction set of `S`, and no other thread uses this head.
     #[inline(always)]
-    pub(super) unsafe fn write(&self, place: Place, i: usize, row: &[f32]) {
+    pub(super) unsafe fn write<S: Simd>(&self, place: Place, i: usize, row: &[f32]) {
         let offset = self.offset(place, i);
         assert!(i < self.len, "attention: row {i} of {}", self.len);
         let row = &row[..self.width];
         // SAFETY: the row is inside the tensor's memory, and this thread's alone.
         unsafe {
             if self.is_bfloat16 {
-                let to = std::slice::from_raw_parts_mut(self.start.cast::<u16>().add(offset), self.width);
-                to.iter_mut().zip(row).for_each(|(to, &value)| *to = to_bfloat16(value));
+                let to = self.start.cast::<u16>().add(offset);
+                let whole = self.width - self.width % S::LANES;
+                for j in (0..whole).step_by(S::LANES) {
+                    S::load(row.as_ptr().add(j)).store_bfloat16(to.add(j));
+                }
+                for j in whole..self.width {
+                    *to.add(j) = to_bfloat16(row[j]);
+                }
             } else {
                 let to = std::slice::from_raw_parts_mut(self.start.cast::<f32>().add(offset), self.width);
                 to.copy_from_slice(row);

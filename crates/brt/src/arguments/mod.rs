@@ -41,6 +41,11 @@ pub(crate) enum Command {
     Export(ExportArguments),
     /// Time training steps of several configurations in turn.
     Time(TimeArguments),
+    /// Measure what this machine can do, and how much of it the parts of training steps and whole steps reach.
+    Bench(BenchArguments),
+    /// Train and generate on command: a line of JSON for each line on standard input (`cargo xtask peers`).
+    #[command(hide = true)]
+    Contestant(ContestantArguments),
     /// Print what this program runs on: libtorch, device, threads, processor.
     Doctor,
     /// Serve completions over HTTP from the model of a run.
@@ -210,6 +215,37 @@ pub(crate) struct TimeArguments {
     /// File to write, as JSON.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// Configuration files; parts have the sizes of the first one.
+    #[arg(required = true)]
+    pub(crate) configs: Vec<PathBuf>,
+    /// Number of times that everything is measured, in turn.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rounds: u64,
+    /// File to write, as JSON.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContestantArguments {
+    /// Configuration file.
+    pub(crate) config: PathBuf,
+    /// File of tokens, a byte each.
+    pub(crate) tokens: PathBuf,
+    /// Tokens of the prompt.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) prompt_len: usize,
+    /// Tokens to generate.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) generate: usize,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }

@@ -1,5 +1,7 @@
 //! One file for each command.
 
+mod bench;
+mod contestant;
 mod data;
 mod doctor;
 mod eval;
@@ -24,10 +26,15 @@ use crate::arguments::{Arguments, Command, DeviceArguments};
 pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCode> {
     let takes_overrides = matches!(
         arguments.command,
-        Command::Train(_) | Command::Info(_) | Command::Import(_) | Command::Time(_)
+        Command::Train(_)
+            | Command::Info(_)
+            | Command::Import(_)
+            | Command::Time(_)
+            | Command::Bench(_)
+            | Command::Contestant(_)
     );
     if let (Some(change), false) = (overrides.first(), takes_overrides) {
-        bail!("--{}: expected a command with a configuration (train, info, import, time)", change.key);
+        bail!("--{}: expected a command with a configuration (train, info, import, time, bench)", change.key);
     }
     match arguments.command {
         Command::Data(command) => data::run(*command),
@@ -39,6 +46,8 @@ pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCo
         Command::Import(arguments) => weights::import(&arguments, overrides),
         Command::Export(arguments) => weights::export(&arguments),
         Command::Time(arguments) => time::run(&arguments, overrides),
+        Command::Bench(arguments) => bench::run(&arguments, overrides),
+        Command::Contestant(arguments) => contestant::run(&arguments, overrides),
         Command::Doctor => doctor::run(),
         Command::Serve(arguments) => serve::run(&arguments),
     }?;

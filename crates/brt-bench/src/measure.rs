@@ -1,0 +1,99 @@
+//! Things that are measured in turn.
+
+use std::time::Instant;
+
+use brt_report::{BenchEntry, BenchGroup, BenchResult};
+use brt_trainer::{RunConfig, TrainError, load_average, machine_facts};
+use tch::{Device, Kind};
+
+use crate::{ceilings, parts, steps};
+
+/// Shortest time of one measurement in seconds: what is faster is done several times.
+const MIN_SECS: f64 = 0.02;
+
+/// Something to measure.
+pub(crate) struct Item {
+    pub(crate) group: BenchGroup,
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// Multiplications and additions of matrix products.
+    pub(crate) flops: f64,
+    /// Bytes read and written, where memory may be what limits.
+    pub(crate) bytes: f64,
+    /// Does it once, to its end.
+    pub(crate) work: Box<dyn FnMut() -> Result<(), TrainError>>,
+}
+
+/// Measures ceilings, the parts of a training step of the first configuration, and steps of all of them, each in float32
+/// and in bfloat16, once in each of `num_rounds` rounds. `commit` is what the program was built from.
+///
+/// # Errors
+/// As a step of each configuration.
+pub fn bench(
+    configs: &[(String, RunConfig)],
+    device: Device,
+    num_rounds: usize,
+    commit: &str,
+) -> Result<BenchResult, TrainError> {
+    let load_average = load_average();
+    let mut items = ceilings::items(device);
+    if let Some((_, config)) = configs.first() {
+        items.extend(parts::items(config, device)?);
+    }
+    for (name, config) in configs {
+        items.extend(steps::items(name, config, device)?);
+    }
+    let mut entries = items.iter().map(entry).collect::<Vec<_>>();
+    let mut repeats = vec![];
+    for item in &mut items {
+        (item.work)()?; // Allocations and page faults of the first time.
+        let secs = time(item, 1, device)?.0;
+        repeats.push((MIN_SECS / secs).ceil().clamp(1., 1e4) as usize);
+    }
+    for _ in 0..num_rounds {
+        for ((item, entry), &repeats) in items.iter_mut().zip(&mut entries).zip(&repeats) {
+            let (wall, cpu) = time(item, repeats, device)?;
+            entry.wall_secs.push(wall);
+            entry.cpu_secs.push(cpu);
+        }
+    }
+    Ok(BenchResult {
+        entries,
+        load_average,
+        peak_resident_bytes: brt_native::peak_resident_bytes(),
+        peak_device_bytes: brt_native::peak_device_bytes(device),
+        machine: machine_facts(device),
+        build: brt_trainer::build_facts(commit),
+    })
+}
+
+fn entry(item: &Item) -> BenchEntry {
+    BenchEntry {
+        group: item.group,
+        name: item.name.clone(),
+        kind: if item.kind == Kind::BFloat16 { "bf16" } else { "f32" }.into(),
+        flops: item.flops,
+        bytes: item.bytes,
+        wall_secs: vec![],
+        cpu_secs: vec![],
+    }
+}
+
+/// Returns wall and processor time of doing something once, in seconds.
+fn time(item: &mut Item, repeats: usize, device: Device) -> Result<(f64, f64), TrainError> {
+    synchronise(device);
+    let (start, cpu) = (Instant::now(), brt_native::cpu_secs());
+    for _ in 0..repeats {
+        (item.work)()?;
+    }
+    synchronise(device);
+    let each = |secs: f64| secs / repeats as f64;
+    Ok((each(start.elapsed().as_secs_f64()), each(brt_native::cpu_secs() - cpu)))
+}
+
+/// Waits until the device has done all that it was given.
+pub(crate) fn synchronise(device: Device) {
+    if let Device::Cuda(idx) = device {
+        tch::Cuda::synchronize(idx as i64);
+    }
+}

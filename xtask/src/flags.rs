@@ -39,6 +39,47 @@ xflags::xflags! {
             /// Folder of golden files. Default: crates/brt-golden/golden.
             optional --dir dir: PathBuf
         }
+        /// Measure what this machine can do, and how much of it the parts of training steps and whole steps reach.
+        cmd bench {
+            /// Configuration files, separated by commas; parts have the sizes of the first one. Default: benchmarks/peers/a.toml
+            /// and a_slide.toml.
+            optional --configs configs: String
+            /// The paper's Rec:fixed:skip, Slide:13L and XL:2048 at full size with one row, instead.
+            optional --paper
+            /// Times that everything is measured, in turn. Default: 7.
+            optional --rounds rounds: u64
+            /// Threads of tensor operations. Default: 1.
+            optional --threads threads: usize
+            /// cpu or cuda:N. Default: the first GPU where there is one.
+            optional --device device: String
+            /// Folder of bench.json. Default: runs/bench.
+            optional --out out: PathBuf
+        }
+        /// Measure brt beside plain PyTorch and the popular port, step by step in turn. Installs them (5 GB) once.
+        cmd peers {
+            /// Configurations in benchmarks/peers, or files, separated by commas. Default: a,b.
+            optional --configs configs: String
+            /// Some of brt,plain,port. Default: all.
+            optional --contestants contestants: String
+            /// Training steps of each, in turn, after one that is not counted. Default: 5.
+            optional --rounds rounds: u64
+            /// Threads of each. Default: 1.
+            optional --threads threads: usize
+            /// cpu or cuda:N. Default: cpu.
+            optional --device device: String
+            /// Tokens of the prompt. Default: 1024.
+            optional --prompt-len prompt_len: usize
+            /// Tokens to generate. Default: 256.
+            optional --generate generate: usize
+            /// Measure training alone.
+            optional --no-generation
+            /// Also generate as the port documents it: slow.
+            optional --documented
+            /// A Python that has the peers; nothing is then installed.
+            optional --python python: PathBuf
+            /// Folder of the tables and raw numbers. Default: runs/peers.
+            optional --out out: PathBuf
+        }
         /// Check everything: format, lints, docs, a one-minute comparison, doctests, tests.
         cmd test {}
         /// `test`, and the licences and sources of all dependencies where cargo-deny is installed.

@@ -1,13 +1,15 @@
-//! Automation of this repository: `cargo xtask setup | compare | golden | test | ci`.
+//! Automation of this repository: `cargo xtask setup | compare | golden | bench | peers | test | ci`.
 //!
 //! It starts processes, reads the records that they leave (`brt-report`) and writes reports. It never links libtorch
 //! and never interprets a run's configuration.
 
+mod bench;
 mod ci;
 mod compare;
 mod failure;
 mod flags;
 mod golden;
+mod peers;
 mod setup;
 mod test;
 mod tools;
@@ -34,6 +36,8 @@ fn run() -> Result {
         XtaskCmd::Setup(flags) => setup::run(&root, flags.force),
         XtaskCmd::Compare(flags) => compare::run(&root, &flags),
         XtaskCmd::Golden(flags) => golden::run(&root, &flags),
+        XtaskCmd::Bench(flags) => bench::run(&root, &flags),
+        XtaskCmd::Peers(flags) => peers::run(&root, &flags),
         XtaskCmd::Test(_) => test::run(&root, &[]),
         XtaskCmd::Ci(_) => ci::run(&root),
     }

@@ -8,7 +8,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::failure::{Context, Result, fail};
+use crate::{
+    failure::{Context, Result, fail},
+    setup, ui,
+};
 
 /// Returns the root of the checkout that xtask is run for.
 pub(crate) fn repository_root() -> PathBuf {
@@ -31,6 +34,21 @@ pub(crate) fn cargo(root: &Path) -> Command {
     // Cargo set them for xtask itself.
     command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_PKG_NAME");
     command
+}
+
+/// Returns the `brt` program, built if need be; BRT_BIN names another one.
+pub(crate) fn brt(root: &Path) -> Result<PathBuf> {
+    if let Some(path) = env::var_os("BRT_BIN").map(PathBuf::from) {
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            fail(format!("BRT_BIN={}: no such file", path.display()))
+        };
+    }
+    setup::run(root, false)?;
+    ui::headline("building brt");
+    run("cargo build", cargo(root).args(["build", "--release", "--package", "brt"]))?;
+    Ok(target_folder(root)?.join("release/brt"))
 }
 
 /// Runs a command to its end, with its output shown; `name` says what failed.

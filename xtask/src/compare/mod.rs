@@ -50,7 +50,7 @@ fn compare(root: &Path, flags: &flags::Compare) -> Result {
     // Before anything takes time: other flags than those of the plan are an error.
     let planned = read_plan(&out, &request)?;
     run::handle_interrupts()?;
-    let brt = prepare::program(root)?;
+    let brt = tools::brt(root)?;
     let data = out.join("corpus");
     let plan = match planned {
         Some(plan) => plan,

@@ -1,39 +1,21 @@
 //! What must be there before the first run: the program, the corpus, the step times.
 
 use std::{
-    env, io,
+    io,
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
 use brt_report::{TimingResult, read_json};
 
 use super::request::{Request, TIMING_ONLY};
-use crate::{
-    failure::{Result, fail},
-    setup, tools, ui,
-};
+use crate::{failure::Result, tools, ui};
 
 /// Measured steps of each contestant.
 const TIMING_ROUNDS: u64 = 12;
 /// The same for a comparison of few minutes.
 const TIMING_ROUNDS_SHORT: u64 = 5;
-
-/// Returns the `brt` program, built if need be.
-pub(super) fn program(root: &Path) -> Result<PathBuf> {
-    if let Some(path) = env::var_os("BRT_BIN").map(PathBuf::from) {
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            fail(format!("BRT_BIN={}: no such file", path.display()))
-        };
-    }
-    setup::run(root, false)?;
-    ui::headline("building brt");
-    tools::run("cargo build", tools::cargo(root).args(["build", "--release", "--package", "brt"]))?;
-    Ok(tools::target_folder(root)?.join("release/brt"))
-}
 
 /// Prepares the corpus in a folder.
 ///

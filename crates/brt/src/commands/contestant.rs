@@ -19,6 +19,7 @@ pub(super) fn run(arguments: &ContestantArguments, overrides: &[Override]) -> Re
     result(json!({
         "name": "brt",
         "num_parameters": contestant.num_parameters(),
+        "machine": brt_trainer::machine_facts(device),
         "version": format!("brt {} on libtorch {}", env!("BRT_COMMIT"), brt_native::torch_version()),
     }));
     for line in std::io::stdin().lock().lines() {

@@ -12,10 +12,9 @@ const LARGE_PRODUCTS: [[i64; 3]; 3] = [[8192, 8192, 8192], [8192, 1024, 4096], [
 /// Values of a copy: far more than any cache holds.
 const COPY_VALUES: i64 = 1 << 26;
 
-pub(crate) fn items(device: Device) -> Vec<Item> {
+pub(crate) fn items(kinds: &[Kind], device: Device) -> Vec<Item> {
     let products = if device.is_cuda() { LARGE_PRODUCTS } else { PRODUCTS };
-    let kinds = [Kind::Float, Kind::BFloat16];
-    let products = kinds.into_iter().flat_map(|kind| products.map(|size| product(size, kind, device)));
+    let products = kinds.iter().flat_map(|&kind| products.map(|size| product(size, kind, device)));
     products.chain([copy(device)]).collect()
 }
 

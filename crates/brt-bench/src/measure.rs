@@ -24,24 +24,25 @@ pub(crate) struct Item {
     pub(crate) work: Box<dyn FnMut() -> Result<(), TrainError>>,
 }
 
-/// Measures ceilings, the parts of a training step of the first configuration, and steps of all of them, each in float32
-/// and in bfloat16, once in each of `num_rounds` rounds. `commit` is what the program was built from.
+/// Measures ceilings, the parts of a training step of the first configuration, and steps of all of them, with matrix
+/// products of each of `kinds`, once in each of `num_rounds` rounds. `commit` is what the program was built from.
 ///
 /// # Errors
 /// As a step of each configuration.
 pub fn bench(
     configs: &[(String, RunConfig)],
+    kinds: &[Kind],
     device: Device,
     num_rounds: usize,
     commit: &str,
 ) -> Result<BenchResult, TrainError> {
     let load_average = load_average();
-    let mut items = ceilings::items(device);
+    let mut items = ceilings::items(kinds, device);
     if let Some((_, config)) = configs.first() {
-        items.extend(parts::items(config, device)?);
+        items.extend(parts::items(config, kinds, device)?);
     }
     for (name, config) in configs {
-        items.extend(steps::items(name, config, device)?);
+        items.extend(steps::items(name, config, kinds, device)?);
     }
     let mut entries = items.iter().map(entry).collect::<Vec<_>>();
     let mut repeats = vec![];

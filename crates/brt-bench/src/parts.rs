@@ -51,8 +51,8 @@ impl Sizes {
     }
 }
 
-/// Returns the parts in float32 and bfloat16.
-pub(crate) fn items(config: &RunConfig, device: Device) -> Result<Vec<Item>, TrainError> {
+/// Returns the parts, with products of each kind.
+pub(crate) fn items(config: &RunConfig, kinds: &[Kind], device: Device) -> Result<Vec<Item>, TrainError> {
     let model = &config.model;
     let sizes = Sizes {
         batch: config.data.batch as i64,
@@ -65,7 +65,7 @@ pub(crate) fn items(config: &RunConfig, device: Device) -> Result<Vec<Item>, Tra
         device,
     };
     let mut items = vec![];
-    for kind in [Kind::Float, Kind::BFloat16] {
+    for &kind in kinds {
         items.extend([norm(sizes, kind), heads(sizes, kind), feed_forward(sizes, kind)]);
         items.extend([fused(sizes, model, kind), composed(sizes, model, kind)]);
         items.extend(cell(sizes, model, kind));

@@ -9,11 +9,16 @@ use crate::{
     measure::Item,
 };
 
-/// Returns the steps of a configuration in float32 and in bfloat16, on noise.
-pub(crate) fn items(name: &str, config: &RunConfig, device: Device) -> Result<Vec<Item>, TrainError> {
-    let step = |(precision, kind): (Precision, Kind)| {
+/// Returns the steps of a configuration with products of each kind, on noise.
+pub(crate) fn items(
+    name: &str,
+    config: &RunConfig,
+    kinds: &[Kind],
+    device: Device,
+) -> Result<Vec<Item>, TrainError> {
+    let step = |&kind: &Kind| {
         let mut config = config.clone();
-        config.train.precision = precision;
+        config.train.precision = if kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 };
         let tokens_per_step = config.data.tokens_per_step();
         let flops = (config.model.training_flops_per_token() * tokens_per_step) as f64;
         let text = noise(4 * tokens_per_step as usize, config.model.vocab_size);
@@ -27,5 +32,5 @@ pub(crate) fn items(name: &str, config: &RunConfig, device: Device) -> Result<Ve
             work: Box::new(move || contestant.train().map(|_| ())),
         })
     };
-    [(Precision::F32, Kind::Float), (Precision::Bf16, Kind::BFloat16)].into_iter().map(step).collect()
+    kinds.iter().map(step).collect()
 }

@@ -42,6 +42,8 @@ impl Deviation {
 #[derive(Debug)]
 pub(crate) struct Golden {
     pub(crate) config: Value,
+    /// Where everything is computed.
+    pub(crate) device: Device,
     tensors: BTreeMap<String, Tensor>,
     entries: BTreeMap<String, Value>,
     unchecked: RefCell<BTreeSet<String>>,
@@ -50,11 +52,11 @@ pub(crate) struct Golden {
 
 impl Golden {
     /// Reads the file `name` of a folder.
-    pub(crate) fn open(folder: &Path, name: &str) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, name: &str, device: Device) -> Result<Self> {
         let path = folder.join(format!("{name}.json"));
         let json = std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
         let json: Value = serde_json::from_slice(&json).with_context(|| path.display().to_string())?;
-        let tensors = checkpoint::load(&folder.join(format!("{name}.safetensors")), Device::Cpu)?;
+        let tensors = checkpoint::load(&folder.join(format!("{name}.safetensors")), device)?;
         let listed = json["tensors"].as_array().context("expected a list of tensors in the sidecar")?;
         let named = |entry: &Value| Some((entry["name"].as_str()?.to_string(), entry.clone()));
         let entries: BTreeMap<String, Value> = listed.iter().filter_map(named).collect();
@@ -69,11 +71,17 @@ impl Golden {
         let unchecked = tensors.keys().filter(is_output).cloned().collect();
         Ok(Self {
             config: json["config"].clone(),
+            device,
             unchecked: RefCell::new(unchecked),
             deviations: RefCell::default(),
             tensors,
             entries,
         })
+    }
+
+    /// Returns kind and device of new tensors.
+    pub(crate) fn options(&self) -> (Kind, Device) {
+        (Kind::Float, self.device)
     }
 
     /// Returns an integer of the configuration.

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 pub use golden::Deviation;
 use golden::Golden;
+use tch::Device;
 
 /// What came of one file.
 #[derive(Debug)]
@@ -67,10 +68,10 @@ pub fn list(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Checks one file.
-pub fn check(folder: &Path, name: &str) -> FileReport {
+/// Checks one file; everything is computed on `device`.
+pub fn check(folder: &Path, name: &str, device: Device) -> FileReport {
     // libtorch's complaints about shapes come as panics.
-    let outcome = catch_unwind(AssertUnwindSafe(|| check_file(folder, name)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| check_file(folder, name, device)));
     let outcome = outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
@@ -79,8 +80,8 @@ pub fn check(folder: &Path, name: &str) -> FileReport {
     FileReport { name: name.into(), outcome }
 }
 
-fn check_file(folder: &Path, name: &str) -> Result<Vec<Deviation>> {
-    let golden = Golden::open(folder, name)?;
+fn check_file(folder: &Path, name: &str, device: Device) -> Result<Vec<Deviation>> {
+    let golden = Golden::open(folder, name, device)?;
     match name.split_once('_') {
         Some(("unit", kind)) => units::check(&golden, kind)?,
         Some(("layer", _)) => models::check_layer(&golden)?,

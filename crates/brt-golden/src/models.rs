@@ -7,7 +7,7 @@ use brt_lm::{
 };
 use brt_ops::{Windows, loss};
 use brt_txl::KvCache;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::{config::config, golden::Golden};
 
@@ -56,7 +56,7 @@ pub(crate) fn check_layer(golden: &Golden) -> Result<()> {
         };
         config = ModelConfig { num_layers: 2, recurrence: Some(recurrence), ..config };
     }
-    let model = LanguageModel::new(config, 1, Device::Cpu)?;
+    let model = LanguageModel::new(config, 1, golden.device)?;
     golden.load_parameters("param.", "transformer0/", &model)?;
     let check = LayerCheck { golden, layer: &model.layers()[0], model: &model };
 
@@ -159,7 +159,7 @@ impl LayerCheck<'_> {
 
 /// A whole model: targets, masks, logits, losses and state of all segments, gradients of the mean loss of segment 1.
 pub(crate) fn check_model(golden: &Golden) -> Result<()> {
-    let model = LanguageModel::new(config(golden)?, 1, Device::Cpu)?;
+    let model = LanguageModel::new(config(golden)?, 1, golden.device)?;
     golden.load_parameters("param.", "", &model)?;
     let mut state = model.initial_state(golden.int("batch")?);
     for segment in 0..golden.int("num_segments")? {
@@ -207,7 +207,7 @@ impl Segment {
         let starts_name = format!("{prefix}in.start_of_sequence");
         let start_of_sequence = match golden.has(&starts_name) {
             true => golden.tensor(&starts_name)?,
-            false => Tensor::ones([tokens.size()[0]], (Kind::Bool, Device::Cpu)),
+            false => Tensor::ones([tokens.size()[0]], (Kind::Bool, golden.device)),
         };
         let rows: Vec<Vec<i64>> = (&tokens).try_into()?;
         let rows: Vec<Vec<u16>> = rows.iter().map(|row| row.iter().map(|&t| t as u16).collect()).collect();

@@ -6,7 +6,7 @@ use brt_trainer::{
     Adafactor, AdafactorConfig, AdamWConfig, After, Decay, Optimizer, OptimizerConfig, Schedule,
     ScheduleConfig, Spike,
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::{
     config::config,
@@ -16,7 +16,7 @@ use crate::{
 
 /// Several training steps: losses, learning rates, parameters and carried state.
 pub(crate) fn check_trajectory(golden: &Golden) -> Result<()> {
-    let model = LanguageModel::new(config(golden)?, 1, Device::Cpu)?;
+    let model = LanguageModel::new(config(golden)?, 1, golden.device)?;
     golden.load_parameters("param0.", "", &model)?;
     let mut optimizer = Adafactor::new(AdafactorConfig::PAPER, model.params().named());
     let (schedule, num_steps) = trajectory_schedule(golden)?;

@@ -10,9 +10,11 @@ fn main() -> ExitCode {
     let names = brt_golden::list(&folder).expect("the repository carries golden files");
     let trial = |name: String| {
         let folder = folder.clone();
-        Trial::test(name.clone(), move || match brt_golden::check(&folder, &name).failures() {
-            failures if failures.is_empty() => Ok(()),
-            failures => Err(failures.join("\n").into()),
+        Trial::test(name.clone(), move || {
+            match brt_golden::check(&folder, &name, tch::Device::Cpu).failures() {
+                failures if failures.is_empty() => Ok(()),
+                failures => Err(failures.join("\n").into()),
+            }
         })
     };
     libtest_mimic::run(&arguments, names.into_iter().map(trial).collect()).exit_code()

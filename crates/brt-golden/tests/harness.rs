@@ -16,7 +16,7 @@ fn failures(name: &str, change: impl Fn(&mut Vec<u8>, &mut String)) -> Vec<Strin
     fs::write(folder.path().join(format!("{name}.safetensors")), tensors).unwrap();
     fs::write(folder.path().join(format!("{name}.json")), sidecar).unwrap();
     assert_eq!(brt_golden::list(folder.path()).unwrap(), [name]);
-    brt_golden::check(folder.path(), name).failures()
+    brt_golden::check(folder.path(), name, tch::Device::Cpu).failures()
 }
 
 /// Returns where the data of a tensor begin in a safetensors file.

@@ -175,11 +175,16 @@ pub(crate) struct BatchTensors {
 impl BatchTensors {
     pub(crate) fn new(batch: &SegmentBatch, device: Device) -> Self {
         let shape = [batch.batch as i64, batch.segment_len as i64];
+        // From memory that does not move the copy to a GPU needs no waiting.
+        let send = |x: Tensor| match device {
+            Device::Cuda(_) => x.pin_memory(device).to_device_(device, x.kind(), true, false),
+            _ => x.to_device(device),
+        };
         Self {
-            tokens: Tensor::from_slice(&batch.tokens).view(shape).to_device(device),
-            targets: Tensor::from_slice(&batch.targets).view(shape).to_device(device),
-            mask: Tensor::from_slice(&batch.loss_mask).view(shape).to_device(device),
-            start_of_sequence: Tensor::from_slice(&batch.start_of_sequence).to_device(device),
+            tokens: send(Tensor::from_slice(&batch.tokens).view(shape)),
+            targets: send(Tensor::from_slice(&batch.targets).view(shape)),
+            mask: send(Tensor::from_slice(&batch.loss_mask).view(shape)),
+            start_of_sequence: send(Tensor::from_slice(&batch.start_of_sequence)),
         }
     }
 }

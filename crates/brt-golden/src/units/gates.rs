@@ -5,7 +5,7 @@ use brt_cell::{CellConfig, CellLayout, FixedGate, FullGate, Gate, LstmGate, Upda
 use brt_lm::{Carry, Mode, PositionConfig, QkNorm, Temperature};
 use brt_ops::{CrossQueries, Linear, Params, Scope, init::Init};
 use brt_txl::{LayerConfig, TransformerLayer};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::{layer, load, swap, width, word_after};
 use crate::golden::Golden;
@@ -44,7 +44,7 @@ pub(super) fn gates(golden: &Golden) -> Result<()> {
     let [hidden, state, update] =
         [golden.tensor("in.hidden")?, golden.tensor("in.state")?, golden.tensor("in.update")?];
     for case in golden.cases("out") {
-        let params = Params::new(1, Device::Cpu);
+        let params = Params::new(1, golden.device);
         let p = layer(&params) / "cell" / "ffn_gate";
         let gate = Combine::new(&p, &case, width(&hidden), width(&state))?;
         let (prefix, scope) = (format!("{case}.param."), "transformer0/recurrent_tbase/ffn/");
@@ -58,7 +58,7 @@ pub(super) fn mlps(golden: &Golden) -> Result<()> {
     let (x, state) = (golden.tensor("in.x")?, golden.tensor("in.state")?);
     for case in golden.cases("out") {
         let meaning = golden.meaning(&format!("{case}.out"));
-        let params = Params::new(1, Device::Cpu);
+        let params = Params::new(1, golden.device);
         let cell = layer(&params) / "cell";
         let has_bias = word_after(meaning, "bias ") == Some("True");
         let linear = |name: &str, in_dim: i64, out_dim: i64| {
@@ -126,7 +126,7 @@ fn residual(golden: &Golden, case: &str, x: &Tensor, attended: &[&Tensor]) -> Re
         dropout: 0.,
         attention_dropout: 0.,
     };
-    let params = Params::new(1, Device::Cpu);
+    let params = Params::new(1, golden.device);
     let transformer = TransformerLayer::new(&layer(&params), config);
     let projection = ["temperature", "norm.weight", "key.weight", "value.weight", "query.weight"]
         .map(|name| format!("attention.{name}"));
@@ -161,7 +161,7 @@ fn update(golden: &Golden, case: &str) -> Result<Update> {
         qk_norm: QkNorm::Unit,
         temperature: Temperature::Absolute,
     };
-    let params = Params::new(1, Device::Cpu);
+    let params = Params::new(1, golden.device);
     let update = Update::new(&(layer(&params) / "cell"), &config);
     let prefix = format!("{case}.param.");
     load(golden, &prefix, "transformer0/recurrent_tbase/", &params, &PositionConfig::PAPER, &[])?;

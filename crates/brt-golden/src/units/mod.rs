@@ -9,11 +9,9 @@ use brt_ops::{
     CrossQueries, LayerNorm, LogitTerms, Params, Projection, ProjectionConfig, RmsNorm, Scope, causal_mask,
     composed_attention, loss, reference_attention, safe_softmax, unit_norm,
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::{golden::Golden, models::Segment};
-
-const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 /// Checks the file `unit_<kind>`.
 pub(crate) fn check(golden: &Golden, kind: &str) -> Result<()> {
@@ -78,7 +76,7 @@ fn word_after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 
 fn norm(golden: &Golden) -> Result<()> {
     let x = golden.tensor("in.x")?;
-    let params = Params::new(1, Device::Cpu);
+    let params = Params::new(1, golden.device);
     let rms = RmsNorm::new(&(params.root() / "rms"), width(&x));
     let mean = LayerNorm::new(&(params.root() / "mean"), width(&x));
     for (name, parameter) in params.named() {
@@ -106,7 +104,7 @@ fn projections(golden: &Golden) -> Result<()> {
                 false => CrossQueries::Absent,
             },
         };
-        let params = Params::new(1, Device::Cpu);
+        let params = Params::new(1, golden.device);
         let projection = Projection::new(&(layer(&params) / "attention"), config);
         // The files' queries are not scaled yet: temperatures stay one.
         let (prefix, scope) = (format!("{case}.param."), "transformer0/tbase/_kvq/");
@@ -128,7 +126,8 @@ fn softmax_and_masks(golden: &Golden) -> Result<()> {
         let numbers: Option<Vec<i64>> = name.split('_').map(|part| part.get(1..)?.parse().ok()).collect();
         let Some(&[q, k, w]) = numbers.as_deref() else { bail!("causal_mask.{name}: expected qQ_kK_wW") };
         let window_len = if w == 0 { q } else { w };
-        golden.check(&format!("causal_mask.{name}"), &causal_mask([q, k, k - q], window_len, Device::Cpu))?;
+        golden
+            .check(&format!("causal_mask.{name}"), &causal_mask([q, k, k - q], window_len, golden.device))?;
     }
     Ok(())
 }
@@ -152,7 +151,7 @@ fn attentions(golden: &Golden) -> Result<()> {
         // The fast path: temperature in the queries and the bias, mask in the bias, blind queries cleared.
         let factor = temperature.as_ref().map_or(Tensor::from(1f32), |a| a.view([-1, 1, 1]));
         let shape = [q.size()[1], q.size()[2], k.size()[2]];
-        let mut bias = bias.unwrap_or_else(|| Tensor::zeros(shape, OPTIONS)) * &factor;
+        let mut bias = bias.unwrap_or_else(|| Tensor::zeros(shape, golden.options())) * &factor;
         if let Some(mask) = &mask {
             bias = bias.where_scalarother(mask, -1e6);
         }

@@ -6,9 +6,9 @@ use brt_ops::{
     Params, PositionBias, WindowShape, WindowTables,
     position::{AlibiBound, Buckets, absolute_encoding, position_encoding},
 };
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use super::{OPTIONS, layer, load, swap, width, word_after};
+use super::{layer, load, swap, width, word_after};
 use crate::golden::Golden;
 
 pub(super) fn t5_bias(golden: &Golden) -> Result<()> {
@@ -29,7 +29,7 @@ pub(super) fn t5_bias(golden: &Golden) -> Result<()> {
     let (num_heads, window_len) = (golden.int("num_heads")?, golden.int("window")?);
     let (num_buckets, max_distance) = (golden.int("num_buckets")?, golden.int("max_distance")?);
     let position = PositionConfig::T5 { num_buckets, max_distance };
-    let params = Params::new(1, Device::Cpu);
+    let params = Params::new(1, golden.device);
     let bias =
         PositionBias::new(&(layer(&params) / "position_bias"), &position, num_heads).context("a bias")?;
     load(golden, "param.", RELATIVE, &params, &position, &[])?;
@@ -52,7 +52,7 @@ pub(super) fn t5_bias(golden: &Golden) -> Result<()> {
                 .unflatten(1, [num_queries, num_keys])
         } else {
             let shape = WindowShape { num_queries, num_keys, offset, window_len };
-            WindowTables::new(shape, &position, 1, Device::Cpu).bias(&bias)
+            WindowTables::new(shape, &position, 1, golden.device).bias(&bias)
         };
         golden.check(&format!("bias.{case}.out"), &got.unsqueeze(0))?;
     }
@@ -67,20 +67,20 @@ pub(super) fn positions(golden: &Golden) -> Result<()> {
     let (segment_len, model_dim) = (golden.int("segment")?, golden.int("d_model")?);
     let max_half_wavelength = 10_000.;
     let rotary = PositionConfig::Rotary { max_half_wavelength };
-    let tables = WindowTables::new(WindowShape::block(window_len), &rotary, head_dim, Device::Cpu);
+    let tables = WindowTables::new(WindowShape::block(window_len), &rotary, head_dim, golden.device);
     let input = |name: &str| Ok::<_, anyhow::Error>(swap(&golden.tensor(&format!("rotary.in.{name}"))?));
     let (queries, keys) = tables.rotate(&input("queries")?, &input("keys")?);
     golden.check("rotary.out.queries", &swap(&queries))?;
     golden.check("rotary.out.keys", &swap(&keys))?;
-    let around = absolute_encoding(-window_len, 2 * window_len, head_dim, max_half_wavelength, Device::Cpu);
+    let around = absolute_encoding(-window_len, 2 * window_len, head_dim, max_half_wavelength, golden.device);
     golden.check("rotary.table", &around)?;
-    let absolute = absolute_encoding(0, segment_len, model_dim, max_half_wavelength, Device::Cpu);
+    let absolute = absolute_encoding(0, segment_len, model_dim, max_half_wavelength, golden.device);
     golden.check("absolute.table", &absolute)?;
     let table = golden.tensor("encoding_default_wavelength.table")?;
     let offset = golden.meaning("encoding_default_wavelength.table");
     let offset: i64 =
         word_after(offset, "offset=").and_then(|o| o.trim_end_matches("):").parse().ok()).unwrap_or(3);
-    let from = Tensor::arange_start(offset, offset + table.size()[0], OPTIONS);
+    let from = Tensor::arange_start(offset, offset + table.size()[0], golden.options());
     let got = position_encoding(&from, width(&table), 2. * window_len as f64);
     golden.check("encoding_default_wavelength.table", &got)?;
 
@@ -118,7 +118,7 @@ fn relative_position(golden: &Golden, family: &str) -> Result<PositionConfig> {
 
 fn relative_bias(golden: &Golden, case: &str, family: &str, position: PositionConfig) -> Result<()> {
     let window_len = golden.int("window")?;
-    let params = Params::new(1, Device::Cpu);
+    let params = Params::new(1, golden.device);
     let p = layer(&params) / "position_bias";
     let bias = PositionBias::new(&p, &position, golden.int("num_heads")?).context("a kind with a bias")?;
     let scope = match position {
@@ -131,6 +131,6 @@ fn relative_bias(golden: &Golden, case: &str, family: &str, position: PositionCo
     let offset = word_after(golden.meaning(&format!("{case}.out")), "offset = ");
     let offset = if offset.is_some() { window_len } else { num_keys - num_queries };
     let shape = WindowShape { num_queries, num_keys, offset, window_len };
-    let tables = WindowTables::new(shape, &position, 1, Device::Cpu);
+    let tables = WindowTables::new(shape, &position, 1, golden.device);
     golden.check(&format!("{case}.out"), &tables.bias(&bias).unsqueeze(0))
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use brt_report::{BenchEntry, BenchResult};
 use brt_trainer::{Override, RunConfig};
+use tch::Kind;
 
 use crate::{arguments::BenchArguments, output::result};
 
@@ -13,7 +14,13 @@ pub(super) fn run(arguments: &BenchArguments, overrides: &[Override]) -> Result<
         .iter()
         .map(|path| Ok((super::name(path)?, RunConfig::load(path, overrides)?)))
         .collect::<Result<Vec<_>>>()?;
-    let measured = brt_bench::bench(&configs, device, arguments.rounds as usize, env!("BRT_COMMIT"))?;
+    let kinds = match arguments.kind.as_deref() {
+        Some("f32") => vec![Kind::Float],
+        Some(_) => vec![Kind::BFloat16],
+        None => vec![Kind::Float, Kind::BFloat16],
+    };
+    let rounds = arguments.rounds as usize;
+    let measured = brt_bench::bench(&configs, &kinds, device, rounds, env!("BRT_COMMIT"))?;
     print(&measured);
     brt_report::write_json(&arguments.out, &measured)?;
     Ok(())

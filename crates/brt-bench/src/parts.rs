@@ -122,7 +122,7 @@ fn heads(sizes: Sizes, kind: Kind) -> Item {
     let x = sizes.input(&[sizes.tokens(), sizes.width], kind);
     let flops = 6. * (sizes.tokens() * sizes.width * 3 * sizes.all_heads()) as f64;
     part("keys, values, queries", kind, [flops, 0.], &[&x.shallow_clone()], move || {
-        let joined = in_kind(kind, &x, || Linear::forward_joined([&layers[0], &layers[1], &layers[2]], &x));
+        let joined = in_kind(kind, &x, || x.linear::<Tensor>(&Linear::joined(&layers.each_ref()), None));
         let norms = [HeadNorm::Unit, HeadNorm::None, HeadNorm::Unit];
         brt_native::split_heads(&joined, norms, [sizes.heads, sizes.head], 1e-6)
     })

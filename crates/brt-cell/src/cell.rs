@@ -106,7 +106,8 @@ impl RecurrentCell {
         let read_tokens = || attention(cross_queries, window, Sight::All, None);
         let from_states = probe::scope(|| "states_to_states".into(), read_states); // [B, H, S, D]
         let from_tokens = probe::scope(|| "states_to_tokens".into(), read_tokens); // [B, H, S, D]
-        let read = Tensor::cat(&[from_states, from_tokens], 1).transpose(1, 2).flatten(2, 3); // [B, S, 2HD]
+        let heads = [from_states, from_tokens].map(|x| x.transpose(1, 2).flatten(2, 3)); // [B, S, HD]
+        let read = Tensor::cat(&heads, 2); // [B, S, 2HD]
         self.update.forward(state, &read)
     }
 
@@ -116,12 +117,13 @@ impl RecurrentCell {
     /// # Shapes
     /// `state`: `[B, S, E]`; `windows`: `[n, B, H, len, D]`.
     pub fn scan(&self, state: &Tensor, windows: &Windows) -> Scan {
-        let [num_blocks, ..] = dims::<5>("keys", &windows.keys);
+        let [_n, _b, _h, _len, _d] = dims("keys", &windows.keys);
         let (mut keys, mut values, mut states) = (vec![], vec![], vec![]);
         let mut state = state.shallow_clone();
-        for t in 0..num_blocks {
-            let projected = self.project(&state);
-            let next = self.step(&state, &projected, &windows.block(t));
+        let weights = self.attention.weights();
+        for (t, window) in windows.blocks().iter().enumerate() {
+            let projected = self.attention.forward_with(&weights, &state, |u| u);
+            let next = self.step(&state, &projected, window);
             let norms =
                 || vec![("state_norm", mean_norm(&next)), ("update_norm", mean_norm(&(&next - &state)))];
             probe::scope(|| format!("block_{t}"), || probe::record(norms));

@@ -25,24 +25,22 @@ impl ModelConfig {
 
     fn layer_activations(&self) -> i64 {
         let (e, hd, m) = (self.model_dim, self.num_heads * self.head_dim, self.ffn_dim);
-        let weights = 2 * self.window_len * self.num_heads;
-        let dropped = if self.attention_dropout > 0. { weights } else { 0 };
         let masked = if self.dropout > 0. { 2 * e } else { 0 };
-        // Residuals and norms; keys, values, queries, their norms and windows; attention; feed-forward layer.
-        4 * e + 10 * hd + weights + dropped + m + masked
+        // Residuals and norms; keys, values, queries and what they read; feed-forward layer. Attention keeps no weights.
+        4 * e + 4 * hd + self.num_heads + m + masked
     }
 
     /// Values per token that the recurrent layers keep beside those of ordinary layers.
     fn recurrent_activations(&self, num_states: i64) -> i64 {
         let (e, hd, h, w) = (self.model_dim, self.num_heads * self.head_dim, self.num_heads, self.window_len);
-        let reading = 5 * hd + h * num_states;
-        let per_state = 5 * e + 12 * hd + h * (num_states + 2 * w);
+        let reading = 4 * hd + h;
+        let per_state = 6 * e + 8 * hd + 2 * h;
         let num_recurrent = self.recurrent_layers().len() as i64;
         num_recurrent * (reading + num_states * per_state / w)
     }
 
-    /// Embeddings, the last norm, logits and their softmax.
+    /// Embeddings, the last norm, and the gradient of its output: logits are made and used some rows at a time.
     fn end_activations(&self) -> i64 {
-        3 * self.model_dim + 2 * self.vocab_size
+        4 * self.model_dim
     }
 }

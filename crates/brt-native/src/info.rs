@@ -35,6 +35,30 @@ pub fn cpu_secs() -> f64 {
     secs(usage.ru_utime) + secs(usage.ru_stime)
 }
 
+/// Returns the number of cores that this process may use, two threads of one core counted once; at least 1.
+pub fn num_physical_cores() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let siblings = allowed_cpus().into_iter().map(|cpu| {
+        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        // A system that does not say has cores of one thread.
+        std::fs::read_to_string(path).unwrap_or_else(|_| cpu.to_string())
+    });
+    let cores: std::collections::BTreeSet<String> = siblings.collect();
+    cores.len().clamp(1, allowed)
+}
+
+/// Returns the numbers of the processors that this process may run on.
+fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: the set is plain bits, which the call fills.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
+            return vec![];
+        }
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect()
+    }
+}
+
 /// Returns the largest resident memory of this process so far, in bytes.
 pub fn peak_resident_bytes() -> u64 {
     usage().ru_maxrss.unsigned_abs() * 1024

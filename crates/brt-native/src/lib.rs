@@ -42,8 +42,8 @@ pub use cuda::{load_cuda, loaded_library};
 pub use function::{attach, backward};
 pub use heads::{HeadNorm, split_heads};
 pub use info::{
-    available_bytes, build_info, cpu_capability, cpu_secs, peak_device_bytes, peak_resident_bytes,
-    torch_version,
+    available_bytes, build_info, cpu_capability, cpu_secs, num_physical_cores, peak_device_bytes,
+    peak_resident_bytes, torch_version,
 };
 pub use norm::{add_rms_norm, product_kind, rms_norm};
 pub use training::{

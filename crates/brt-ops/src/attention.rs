@@ -74,18 +74,26 @@ impl Windows {
         Self { keys: keys.shallow_clone(), values: values.shallow_clone(), before }
     }
 
-    /// Returns the window of one block: what it sees of its own, `[B, H, len, D]`, and of the block before it.
-    pub fn block(&self, t: i64) -> Self {
-        let before = self.before.as_ref().map(|before| {
-            let earlier = |first: &Tensor, blocks: &Tensor| match t {
-                0 => first.shallow_clone(),
-                _ if before.is_detached => blocks.get(t - 1).detach(),
-                _ => blocks.get(t - 1),
+    /// Returns the window of each block: what it sees of its own, `[B, H, len, D]`, and of the block before it.
+    pub fn blocks(&self) -> Vec<Self> {
+        // Not one select after the other, whose gradients are as large as all blocks.
+        let (keys, values) = (self.keys.unbind(0), self.values.unbind(0));
+        let before = |t: usize| {
+            let before = self.before.as_ref()?;
+            let earlier = |first: &Tensor, blocks: &[Tensor]| match t.checked_sub(1).map(|t| &blocks[t]) {
+                None => first.shallow_clone(),
+                Some(block) if before.is_detached => block.detach(),
+                Some(block) => block.shallow_clone(),
             };
-            let (keys, values) = (earlier(&before.keys, &self.keys), earlier(&before.values, &self.values));
-            Before { keys, values, is_detached: before.is_detached }
-        });
-        Self { keys: self.keys.get(t), values: self.values.get(t), before }
+            let (keys, values) = (earlier(&before.keys, &keys), earlier(&before.values, &values));
+            Some(Before { keys, values, is_detached: before.is_detached })
+        };
+        let block = |t: usize| Self {
+            keys: keys[t].shallow_clone(),
+            values: values[t].shallow_clone(),
+            before: before(t),
+        };
+        (0..keys.len()).map(block).collect()
     }
 
     /// Returns the same windows with all that a block sees in one tensor: `[.., H, 2W, D]` or `[.., H, W, D]`.

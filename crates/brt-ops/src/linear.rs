@@ -31,13 +31,15 @@ impl Linear {
         x.linear(&self.weight, self.bias.as_ref())
     }
 
-    /// Returns the outputs of several layers without bias with the same input next to each other, as one matrix product.
+    /// Returns the weights of several layers without bias with the same input as one matrix, in the kind in which products are
+    /// computed ([`brt_native::product_kind`]).
     ///
     /// # Shapes
-    /// `x`: `[.., in]`; result: `[.., sum of out]`.
-    pub fn forward_joined<const L: usize>(layers: [&Self; L], x: &Tensor) -> Tensor {
-        let weight = Tensor::cat(&layers.map(|layer| &layer.weight), 0); // [sum of out, in]
-        x.linear::<Tensor>(&weight, None)
+    /// Result: `[sum of out, in]`.
+    pub fn joined(layers: &[&Self]) -> Tensor {
+        let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
+        let joined = Tensor::cat(&weights, 0);
+        joined.to_kind(brt_native::product_kind(&joined))
     }
 }
 

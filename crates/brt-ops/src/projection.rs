@@ -1,6 +1,6 @@
 //! Keys, values and queries of one layer, for tokens and for recurrent states alike.
 
-use brt_native::HeadNorm;
+use brt_native::{HeadNorm, split_heads};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -134,44 +134,52 @@ impl Projection {
         }
     }
 
+    /// Returns the matrices of keys, values and queries as one, in the kind in which products are computed: made once for
+    /// many calls of [`Self::forward_with`].
+    ///
+    /// # Shapes
+    /// Result: `[L · HD, E]` of L matrices.
+    pub fn weights(&self) -> Tensor {
+        let layers = [&self.key, &self.value, &self.query].into_iter().chain(&self.cross_query);
+        Linear::joined(&layers.collect::<Vec<_>>())
+    }
+
     /// Returns keys, values and queries of `x`. `after_norm` acts on the normalised input (dropout).
     ///
     /// # Shapes
     /// `x`: `[.., len, E]`; results: `[.., H, len, D]`.
     pub fn forward(&self, x: &Tensor, after_norm: impl Fn(Tensor) -> Tensor) -> Projected {
+        self.forward_with(&self.weights(), x, after_norm)
+    }
+
+    /// As [`Self::forward`], with what [`Self::weights`] has returned.
+    pub fn forward_with(
+        &self,
+        weights: &Tensor,
+        x: &Tensor,
+        after_norm: impl Fn(Tensor) -> Tensor,
+    ) -> Projected {
         let mut u = after_norm(self.norm.forward(x)); // [.., len, E]
         if let Some(ids) = &self.state_ids {
             u = u + ids;
         }
-        let mut parts = match &self.cross_query {
-            None => self.heads([&self.key, &self.value, &self.query], &u),
-            Some(cross) => self.heads([&self.key, &self.value, &self.query, cross], &u),
-        }
-        .into_iter();
-        let mut next = || parts.next().expect("a part for each matrix");
-        Projected {
-            keys: next(),
-            values: next(),
-            queries: self.queries(next(), self.temperature.as_ref()),
-            cross_queries: self
-                .cross_query
-                .as_ref()
-                .map(|_| self.queries(next(), self.cross_temperature.as_ref())),
-        }
-    }
-
-    /// Returns heads of the products with several matrices; all but the second, which are values, normalised.
-    ///
-    /// # Shapes
-    /// `u`: `[.., len, E]`; results: `[.., H, len, D]`.
-    fn heads<const L: usize>(&self, layers: [&Linear; L], u: &Tensor) -> Vec<Tensor> {
         let norm = match self.config.qk_norm {
             QkNorm::Unit => HeadNorm::Unit,
             QkNorm::None => HeadNorm::None,
         };
-        let norms: [HeadNorm; L] = std::array::from_fn(|idx| if idx == 1 { HeadNorm::None } else { norm });
-        let joined = Linear::forward_joined(layers, u); // [.., len, L · HD]
-        brt_native::split_heads(&joined, norms, [self.config.num_heads, self.config.head_dim], UNIT_EPSILON)
+        let shape = [self.config.num_heads, self.config.head_dim];
+        let joined = u.linear::<Tensor>(weights, None); // [.., len, L · HD]
+        let parts = match self.cross_query {
+            None => split_heads(&joined, [norm, HeadNorm::None, norm], shape, UNIT_EPSILON),
+            Some(_) => split_heads(&joined, [norm, HeadNorm::None, norm, norm], shape, UNIT_EPSILON),
+        };
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().expect("a part for each matrix");
+        let (keys, values) = (next(), next());
+        let queries = self.queries(next(), self.temperature.as_ref());
+        let cross = self.cross_query.as_ref().map(|_| next());
+        let cross_queries = cross.map(|heads| self.queries(heads, self.cross_temperature.as_ref()));
+        Projected { keys, values, queries, cross_queries }
     }
 
     /// Returns `bias` scaled as the logits of self-attention are: the temperature multiplies logits and bias alike.

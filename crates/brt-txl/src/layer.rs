@@ -153,11 +153,11 @@ impl TransformerLayer {
     /// # Shapes
     /// `xs` and the result: `[n, B, W, E]`; `attended`: `[n, B, H, W, D]` each, self-attention first.
     pub fn finish(&self, xs: &Tensor, attended: &[Tensor], mode: Mode) -> Tensor {
-        let heads = match attended {
+        let heads: Vec<Tensor> = attended.iter().map(|x| x.transpose(-3, -2).flatten(-2, -1)).collect();
+        let heads = match heads.as_slice() {
             [one] => one.shallow_clone(),
-            several => Tensor::cat(several, -3),
-        };
-        let heads = heads.transpose(-3, -2).flatten(-2, -1); // [n, B, W, HD or 2HD]
+            several => Tensor::cat(several, -1),
+        }; // [n, B, W, HD or 2HD]
         let (x1, u) = self.ffn_norm.add_forward(xs, &self.attention_out.forward(&heads));
         let (_, z) = self.ffn.forward(&u); // [n, B, W, E]
         x1 + dropout::tiled_dropout(&z, self.config.dropout, mode)

@@ -7,11 +7,12 @@ mod interrupt;
 mod output;
 mod progress;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, os::unix::process::CommandExt, process::ExitCode};
 
 use clap::Parser;
 
 fn main() -> ExitCode {
+    let_waiting_threads_sleep();
     output::short_panics();
     allocator::keep_pages();
     // Before any tensor operation; without CUDA the process runs on the CPU, and `brt doctor` says why.
@@ -33,6 +34,23 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => output::fail(&error),
     }
+}
+
+/// Starts this program anew, in this process, with libtorch's threads told to sleep where they wait for each other, unless
+/// the environment says how they wait. Spinning gains little on an idle machine and takes twice as long on a busy one; the
+/// OpenMP library reads the variable before `main`.
+fn let_waiting_threads_sleep() {
+    const VARIABLE: &str = "OMP_WAIT_POLICY";
+    if std::env::var_os(VARIABLE).is_some() {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    // Where the system does not let it, all goes on as it is.
+    let _ = command.args(arguments).env(VARIABLE, "passive").exec();
 }
 
 /// Sends log lines to standard error; `BRT_LOG` chooses them (`BRT_LOG=debug`).

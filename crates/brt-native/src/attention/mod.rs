@@ -1,5 +1,6 @@
 //! Attention in one piece on the CPU: no logits, weights or their gradients are ever stored.
 
+mod backward;
 mod band;
 mod head;
 mod packed;
@@ -12,8 +13,9 @@ mod view;
 use tch::{Device, Kind, Tensor};
 
 use self::{
+    backward::{Flow, Gradients, Incoming},
     band::{Band, Visible},
-    head::{Flow, Gradients, Job},
+    head::Job,
     view::{Floats, View},
 };
 use crate::{
@@ -246,7 +248,8 @@ impl Plan {
             // SAFETY: each head is one task's.
             unsafe {
                 let (bias, temperature) = slots.of(task).split_at_mut(bias_len as usize);
-                backward(&job, [row, head], &gradient, sums, &to, self.flow, [bias, temperature]);
+                let from = Incoming { gradients: &gradient, log_sums: sums, flow: self.flow };
+                backward(&job, [row, head], from, &to, [bias, temperature]);
             }
         });
         let by_head = by_head.sum_dim_intlist(0, false, Kind::Float); // [H, W + 1]
@@ -281,10 +284,8 @@ kernel! {
     unsafe fn backward(
         job: &Job,
         head: [usize; 2],
-        gradients: &View,
-        log_sums: &[f32],
+        from: Incoming,
         to: &Gradients,
-        flow: Flow,
         of_head: [&mut [f32]; 2],
     ) = backward_by
 }
@@ -293,12 +294,10 @@ kernel! {
 unsafe fn backward_by<S: Simd>(
     job: &Job,
     head: [usize; 2],
-    gradients: &View,
-    log_sums: &[f32],
+    from: Incoming,
     to: &Gradients,
-    flow: Flow,
     of_head: [&mut [f32]; 2],
 ) {
     // SAFETY: the caller's.
-    unsafe { job.backward::<S>(head, gradients, log_sums, to, flow, of_head) }
+    unsafe { job.backward::<S>(head, from, to, of_head) }
 }

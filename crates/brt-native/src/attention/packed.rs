@@ -55,11 +55,11 @@ impl Rows {
     }
 
     /// Returns the values from row `first` on.
-    pub(super) fn from(&self, first: usize) -> &[f32] {
+    pub(super) fn starting(&self, first: usize) -> &[f32] {
         &self.values[first * self.row..]
     }
 
-    pub(super) fn from_mut(&mut self, first: usize) -> &mut [f32] {
+    pub(super) fn starting_mut(&mut self, first: usize) -> &mut [f32] {
         &mut self.values[first * self.row..]
     }
 
@@ -71,7 +71,7 @@ impl Rows {
     pub(super) unsafe fn read<S: Simd>(&mut self, view: &View, place: Place, first: usize) {
         let row = self.row;
         // SAFETY: the caller's.
-        unsafe { view.read::<S>(place, self.from_mut(first), row) };
+        unsafe { view.read::<S>(place, self.starting_mut(first), row) };
     }
 
     /// Writes rows from `first` on to a head.
@@ -80,7 +80,7 @@ impl Rows {
     /// The processor has the instruction set of `S`, and no other thread uses this head.
     #[inline(always)]
     pub(super) unsafe fn write<S: Simd>(&self, view: &View, place: Place, first: usize) {
-        for (i, row) in self.from(first).chunks(self.row).take(view.size()[0]).enumerate() {
+        for (i, row) in self.starting(first).chunks(self.row).take(view.size()[0]).enumerate() {
             // SAFETY: the caller's.
             unsafe { view.write::<S>(place, i, row) }
         }

@@ -93,8 +93,8 @@ impl View {
                     for j in (0..whole).step_by(S::LANES) {
                         S::load_bfloat16(from.add(j)).store(row.as_mut_ptr().add(j));
                     }
-                    for j in whole..self.width {
-                        row[j] = of_bfloat16(*from.add(j));
+                    for (j, value) in row.iter_mut().enumerate().skip(whole) {
+                        *value = of_bfloat16(*from.add(j));
                     }
                 } else {
                     row.copy_from_slice(std::slice::from_raw_parts(
@@ -123,8 +123,8 @@ impl View {
                 for j in (0..whole).step_by(S::LANES) {
                     S::load(row.as_ptr().add(j)).store_bfloat16(to.add(j));
                 }
-                for j in whole..self.width {
-                    *to.add(j) = to_bfloat16(row[j]);
+                for (j, value) in row.iter().enumerate().skip(whole) {
+                    *to.add(j) = to_bfloat16(*value);
                 }
             } else {
                 let to = std::slice::from_raw_parts_mut(self.start.cast::<f32>().add(offset), self.width);

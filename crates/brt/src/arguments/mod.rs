@@ -58,7 +58,7 @@ pub(crate) struct DeviceArguments {
     /// cpu, cuda or cuda:N; default: the first GPU where there is one
     #[arg(long)]
     pub(crate) device: Option<DeviceName>,
-    /// Threads of tensor operations; default: one per processor
+    /// Threads of tensor operations; default: one per core
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
     pub(crate) threads: Option<i32>,
 }

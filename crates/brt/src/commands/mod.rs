@@ -56,8 +56,8 @@ pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCo
 
 /// Sets the number of threads and returns the device.
 fn start_device(arguments: DeviceArguments) -> Result<Device> {
-    let available = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
-    tch::set_num_threads(arguments.threads.unwrap_or(available));
+    let cores = brt_native::num_physical_cores() as i32;
+    tch::set_num_threads(arguments.threads.unwrap_or(cores));
     let device = arguments.device.map_or_else(Device::cuda_if_available, |name| name.0);
     if let Device::Cuda(idx) = device {
         let count = tch::Cuda::device_count();

@@ -1,0 +1,175 @@
+//! Vectors of float32, one type for each instruction set, chosen when the program runs.
+//!
+//! A kernel is a generic function, inlined whole into one function for each instruction set ([`kernel!`]). Closures are
+//! functions of their own without the instruction set: hot loops must not have any.
+
+mod element;
+mod portable;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use self::x86::{Avx2, Avx512};
+pub(crate) use self::{
+    element::{Element, of_bfloat16, to_bfloat16},
+    portable::Portable,
+};
+
+/// Instruction sets, the slower ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Level {
+    Portable,
+    Avx2,
+    Avx512,
+}
+
+/// The best level that may be used: a test lowers it.
+static ALLOWED: AtomicU8 = AtomicU8::new(Level::Avx512 as u8);
+
+impl Level {
+    /// Returns the best instruction set of this processor.
+    pub(crate) fn best() -> Self {
+        let allowed = ALLOWED.load(Ordering::Relaxed);
+        #[cfg(target_arch = "x86_64")]
+        {
+            if allowed >= Self::Avx512 as u8 && is_x86_feature_detected!("avx512f") {
+                return Self::Avx512;
+            }
+            if allowed >= Self::Avx2 as u8
+                && is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+            {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    /// Runs `work` at each level that this processor has.
+    #[cfg(test)]
+    pub(crate) fn each(work: impl Fn(Self)) {
+        let best = Self::best();
+        for level in [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|level| *level <= best) {
+            ALLOWED.store(level as u8, Ordering::Relaxed);
+            work(level);
+        }
+        ALLOWED.store(Self::Avx512 as u8, Ordering::Relaxed);
+    }
+}
+
+/// Defines `fn name(arguments)` that calls the generic function behind the `=` for the best instruction set.
+macro_rules! kernel {
+    ($(#[$attribute:meta])*
+     $visible:vis unsafe fn $name:ident $(<$($kind:ident: Element),*>)? ($($argument:ident: $type:ty),* $(,)?) = $generic:ident) => {
+        $(#[$attribute])*
+        $visible unsafe fn $name $(<$($kind: Element),*>)? ($($argument: $type),*) {
+            use $crate::simd::{Level, Portable};
+            #[cfg(target_arch = "x86_64")]
+            use $crate::simd::{Avx2, Avx512};
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            unsafe fn avx512 $(<$($kind: Element),*>)? ($($argument: $type),*) {
+                // SAFETY: the caller's.
+                unsafe { $generic::<Avx512 $($(, $kind)*)?>($($argument),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2 $(<$($kind: Element),*>)? ($($argument: $type),*) {
+                // SAFETY: the caller's.
+                unsafe { $generic::<Avx2 $($(, $kind)*)?>($($argument),*) }
+            }
+            // SAFETY: the caller's; the instruction set is there.
+            unsafe {
+                match Level::best() {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 => avx512($($argument),*),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 => avx2($($argument),*),
+                    _ => $generic::<Portable $($(, $kind)*)?>($($argument),*),
+                }
+            }
+        }
+    };
+}
+pub(crate) use kernel;
+
+/// What a vector of one instruction set can do. Every method is a handful of instructions once it is inlined into a
+/// function that is compiled for that instruction set.
+pub(crate) trait Simd: Copy {
+    /// Values in a vector.
+    const LANES: usize;
+    /// Vectors side by side in a register tile of six rows.
+    const PANEL: usize;
+
+    /// # Safety
+    /// The instruction set is there, and `LANES` values can be read at `from`.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// The instruction set is there, and `LANES` values can be written at `to`.
+    unsafe fn store(self, to: *mut f32);
+    /// As [`Self::load`], of bfloat16.
+    ///
+    /// # Safety
+    /// As [`Self::load`].
+    unsafe fn load_bfloat16(from: *const u16) -> Self;
+    /// As [`Self::store`], rounded to bfloat16: to nearest, ties to even.
+    ///
+    /// # Safety
+    /// As [`Self::store`].
+    unsafe fn store_bfloat16(self, to: *mut u16);
+    /// # Safety
+    /// The instruction set is there; so for all below.
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn max(self, other: Self) -> Self;
+    /// `self · factor + term`.
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// The nearest whole number.
+    unsafe fn round(self) -> Self;
+    /// `2^self` of whole numbers from −126 to 127.
+    unsafe fn exp2_of_whole(self) -> Self;
+}
+
+/// Returns `e^x` of values up to 0, within two units in the last place; 2⁻¹²⁶ for those below −87.3.
+///
+/// # Safety
+/// As [`Simd::splat`].
+#[inline(always)]
+pub(crate) unsafe fn exp<S: Simd>(x: S) -> S {
+    // e^x = 2^n · e^r with |r| ≤ ln 2 / 2; ln 2 in two parts, so that r is exact.
+    const COEFFICIENTS: [f32; 6] = [1. / 720., 1. / 120., 1. / 24., 1. / 6., 0.5, 1.];
+    // SAFETY: the caller's.
+    unsafe {
+        let x = x.max(S::splat(-87.336_54));
+        let n = x.mul(S::splat(std::f32::consts::LOG2_E)).round();
+        let r = n.mul_add(S::splat(-0.693_359_4), x);
+        let r = n.mul_add(S::splat(2.121_944_4e-4), r);
+        let mut sum = S::splat(COEFFICIENTS[0]);
+        for coefficient in &COEFFICIENTS[1..] {
+            sum = sum.mul_add(r, S::splat(*coefficient));
+        }
+        sum.mul_add(r, S::splat(1.)).mul(n.exp2_of_whole())
+    }
+}
+
+/// Returns the sum of the values of a vector.
+///
+/// # Safety
+/// As [`Simd::splat`].
+#[inline(always)]
+pub(crate) unsafe fn sum_lanes<S: Simd>(vector: S) -> f32 {
+    let mut values = [0.; MAX_LANES];
+    // SAFETY: the caller's; no vector is longer.
+    unsafe { vector.store(values.as_mut_ptr()) };
+    values[..S::LANES].iter().sum()
+}
+
+/// The widest vector of any instruction set.
+pub(crate) const MAX_LANES: usize = 16;

@@ -1,0 +1,158 @@
+//! Vectors of x86-64: AVX2 with FMA, and AVX-512.
+
+use std::arch::x86_64::*;
+
+use super::Simd;
+
+/// Implements [`Simd`] by one instruction for each method.
+macro_rules! simd {
+    ($name:ident($vector:ty), $lanes:literal, $panel:literal, $load:ident, $store:ident, $splat:ident, $add:ident,
+     $mul:ident, $max:ident, $fma:ident, $round:expr, $exp2:expr, $load_bfloat16:ident, $store_bfloat16:ident) => {
+        /// Vector of one instruction set.
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) struct $name($vector);
+
+        // SAFETY of all methods: the caller's.
+        impl Simd for $name {
+            const LANES: usize = $lanes;
+            const PANEL: usize = $panel;
+
+            #[inline(always)]
+            unsafe fn load(from: *const f32) -> Self {
+                Self(unsafe { $load(from) })
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32) {
+                unsafe { $store(to, self.0) }
+            }
+            #[inline(always)]
+            unsafe fn load_bfloat16(from: *const u16) -> Self {
+                Self(unsafe { $load_bfloat16(from) })
+            }
+            #[inline(always)]
+            unsafe fn store_bfloat16(self, to: *mut u16) {
+                unsafe { $store_bfloat16(self.0, to) }
+            }
+            #[inline(always)]
+            unsafe fn splat(value: f32) -> Self {
+                Self(unsafe { $splat(value) })
+            }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                Self(unsafe { $add(self.0, other.0) })
+            }
+            #[inline(always)]
+            unsafe fn mul(self, other: Self) -> Self {
+                Self(unsafe { $mul(self.0, other.0) })
+            }
+            #[inline(always)]
+            unsafe fn max(self, other: Self) -> Self {
+                Self(unsafe { $max(self.0, other.0) })
+            }
+            #[inline(always)]
+            unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+                Self(unsafe { $fma(self.0, factor.0, term.0) })
+            }
+            #[inline(always)]
+            unsafe fn round(self) -> Self {
+                Self(unsafe { $round(self.0) })
+            }
+            #[inline(always)]
+            unsafe fn exp2_of_whole(self) -> Self {
+                Self(unsafe { $exp2(self.0) })
+            }
+        }
+    };
+}
+
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+simd!(
+    Avx512(__m512),
+    16,
+    4,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_add_ps,
+    _mm512_mul_ps,
+    _mm512_max_ps,
+    _mm512_fmadd_ps,
+    _mm512_roundscale_ps::<NEAREST>,
+    exp2_512,
+    load_bfloat16_512,
+    store_bfloat16_512
+);
+simd!(
+    Avx2(__m256),
+    8,
+    2,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_add_ps,
+    _mm256_mul_ps,
+    _mm256_max_ps,
+    _mm256_fmadd_ps,
+    _mm256_round_ps::<NEAREST>,
+    exp2_256,
+    load_bfloat16_256,
+    store_bfloat16_256
+);
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn exp2_512(n: __m512) -> __m512 {
+    _mm512_scalef_ps(_mm512_set1_ps(1.), n)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn exp2_256(n: __m256) -> __m256 {
+    let bits = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(bits))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn load_bfloat16_512(from: *const u16) -> __m512 {
+    // SAFETY: the caller's.
+    let bits = unsafe { _mm256_loadu_si256(from.cast()) };
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn store_bfloat16_512(x: __m512, to: *mut u16) {
+    let bits = _mm512_castps_si512(x);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+    let rounded = _mm512_mask_mov_epi32(rounded, is_nan, _mm512_set1_epi32(0x7fc0_0000));
+    let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+    // SAFETY: the caller's.
+    unsafe { _mm256_storeu_si256(to.cast(), halves) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn load_bfloat16_256(from: *const u16) -> __m256 {
+    // SAFETY: the caller's.
+    let bits = unsafe { _mm_loadu_si128(from.cast()) };
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn store_bfloat16_256(x: __m256, to: *mut u16) {
+    let bits = _mm256_castps_si256(x);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+    let rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0_0000), is_nan);
+    let halves = _mm256_srli_epi32::<16>(rounded);
+    let packed = _mm256_packus_epi32(halves, halves); // Each half of the register by itself.
+    let packed = _mm256_permute4x64_epi64::<0b1000>(packed);
+    // SAFETY: the caller's.
+    unsafe { _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(packed)) }
+}

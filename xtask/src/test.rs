@@ -26,6 +26,22 @@ const CHECKS: &[Step] = &[
 ];
 const DOCTESTS: Step = ("examples in the documentation", &["test", "--workspace", "--release", "--doc"]);
 const NEXTEST: Step = ("tests", &["nextest", "run", "--workspace", "--release"]);
+/// Models and golden files once more, with one way of attention throughout: by default the size decides.
+const ONE_WAY: Step = (
+    "tests with one way of attention",
+    &[
+        "test",
+        "--workspace",
+        "--release",
+        "--quiet",
+        "--test",
+        "golden",
+        "--test",
+        "referee",
+        "--test",
+        "properties",
+    ],
+);
 const CARGO_TEST: Step = ("tests", &["test", "--workspace", "--release", "--no-fail-fast"]);
 
 /// Runs all steps; the last lines are the summary of the tests. `notes` are said first.
@@ -38,6 +54,12 @@ pub(crate) fn run(root: &Path, notes: &[&str]) -> Result {
     }
     ui::headline("a comparison of one minute");
     comparison(root).or_else(|failure| fail(format!("step \"comparison\": {}", failure.message)))?;
+    for way in ["composed", "fused"] {
+        ui::headline(&format!("{}: {way}", ONE_WAY.0));
+        let mut command = tools::cargo(root);
+        command.args(ONE_WAY.1).env("BRT_ATTENTION", way);
+        tools::run(&format!("step \"{}\"", ONE_WAY.0), &mut command)?;
+    }
     if tools::output_of(tools::cargo(root).args(["nextest", "--version"])).is_some() {
         step(root, &DOCTESTS)?;
         return step(root, &NEXTEST);

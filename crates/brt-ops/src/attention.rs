@@ -143,28 +143,32 @@ enum Way {
 const MIN_FUSED_QUERIES: i64 = 8;
 
 impl Way {
-    /// Returns the fastest way that there is for these queries.
+    /// Returns the fastest way that there is for these queries, or the one that the environment asks for.
     fn of(queries: &Queries, multiplier: Option<&Tensor>) -> Self {
         let queries = &queries.heads;
         let num_queries = queries.size().iter().rev().nth(1).copied().unwrap_or_default();
-        // Who looks inside wants to see the weights.
-        if is_composed_asked_for() || probe::is_observed() {
-            Self::Composed
-        } else if brt_native::has_attention(queries) && num_queries >= MIN_FUSED_QUERIES {
-            Self::Fused
-        } else if queries.device().is_cuda() && multiplier.is_none() {
-            Self::ScaledDotProduct
-        } else {
-            Self::Composed
+        let can_fuse = brt_native::has_attention(queries);
+        match Self::asked_for() {
+            // Who looks inside wants to see the weights.
+            _ if probe::is_observed() => Self::Composed,
+            Some(Self::Composed) => Self::Composed,
+            Some(Self::Fused) if can_fuse => Self::Fused,
+            _ if can_fuse && num_queries >= MIN_FUSED_QUERIES => Self::Fused,
+            _ if queries.device().is_cuda() && multiplier.is_none() => Self::ScaledDotProduct,
+            _ => Self::Composed,
         }
     }
-}
 
-/// Returns whether the environment asks for [`Way::Composed`] throughout: `BRT_ATTENTION=composed`, to compare.
-fn is_composed_asked_for() -> bool {
-    static IS_ASKED_FOR: LazyLock<bool> =
-        LazyLock::new(|| std::env::var("BRT_ATTENTION").is_ok_and(|way| way == "composed"));
-    *IS_ASKED_FOR
+    /// Returns what the variable `BRT_ATTENTION` says, `fused` or `composed`: to compare them.
+    fn asked_for() -> Option<Self> {
+        static ASKED_FOR: LazyLock<Option<Way>> =
+            LazyLock::new(|| match std::env::var("BRT_ATTENTION").as_deref() {
+                Ok("fused") => Some(Way::Fused),
+                Ok("composed") => Some(Way::Composed),
+                _ => None,
+            });
+        *ASKED_FOR
+    }
 }
 
 /// Returns `softmax(temperature · queries · keysᵀ + bias) ⊙ multiplier · values`, zeros for a query that sees no key.

@@ -162,9 +162,8 @@ impl<'a> Attention<'a> {
         let band = |window: Window| Band { window_len: window.len as usize, offset: window.offset as usize };
         let (num_blocks, heads) = (self.queries.size()[0] as usize, self.queries.size()[2] as usize);
         let by_head = |bias: &Tensor| {
-            let bias = Floats::new(bias);
-            let rows = bias.values().chunks(bias.values().len() / heads);
-            rows.map(<[f32]>::to_vec).collect()
+            let (len, bias) = (bias.size()[1] as usize, Floats::new(bias));
+            (0..heads).map(|head| bias.values()[head * len..][..len].to_vec()).collect()
         };
         Job {
             queries: View::new(self.queries),

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,9 @@ ROWS = [
     "rec_lstm_skip", "rec_lstm_single", "rec_lstm_dual", "feedback_fixed_skip", "feedback_lstm_dual",
     "memorizing_32k", "memorizing_64k",
 ]
+
+# Those that need much memory for a row: fewer rows in a step.
+LARGE_ROWS = {"xl2048", "memorizing_32k", "memorizing_64k"}
 
 # Seconds that each part may take.
 LIMITS = {"machine": 30, "golden": 60, "steps": 180, "peers": 100, "compare": 110}
@@ -83,11 +87,16 @@ def parts(args, out):
     query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm"
     yield "machine", [["nvidia-smi", query, "--format=csv"]] * on_gpu + [[brt, "doctor"]]
     yield "golden", [[PROGRAMS / "brt-golden", "--dir", ROOT / "crates/brt-golden/golden"] + ["--cuda"] * on_gpu]
-    bench = [brt, "bench"] + [row(name, out, args.tiny) for name in ROWS]
-    bench += ["--kind", "bf16", "--rounds", "1" if args.tiny else "5", "--device", args.device]
-    bench += ["--out", out / "steps.json"]
-    yield "steps", [bench + ([] if args.tiny else ["--data.batch", str(args.rows)])]
-    peers = [xtask, "peers", "--python", sys.executable, "--device", args.device, "--out", out / "peers"]
+    # A process for each row: one that fails, or takes all of the memory, costs itself alone. Without attention dropout, whose
+    # masks are shared between rows as libtorch's fused attention cannot.
+    steps = []
+    for name in ROWS:
+        rows = max(args.rows // 4, 1) if name in LARGE_ROWS else args.rows
+        size = [] if args.tiny else ["--data.batch", str(rows), "--model.attention_dropout", "0.0"]
+        steps.append([brt, "bench", row(name, out, args.tiny), "--steps-only", "--kind", "bf16", "--rounds",
+                      "1" if args.tiny else "5", "--device", args.device, "--out", out / f"steps-{name}.json", *size])
+    yield "steps", steps
+    peers = [xtask, "peers", "--tokens", PROGRAMS / "tokens.bin", "--python", sys.executable, "--device", args.device, "--out", out / "peers"]
     if args.tiny:
         peers += ["--configs", "a", "--rounds", "1", "--prompt-len", "140", "--generate", "4"]
     else:
@@ -101,27 +110,35 @@ def parts(args, out):
 
 
 def run(name, commands, out, env):
-    """Runs a part within its limit; its output goes to a log."""
+    """Runs the commands of a part within its limit; their output goes to a log. One that fails does not stop the next."""
     start, log = time.monotonic(), out / f"{name}.txt"
-    outcome = "passed"
+    failures = []
     with log.open("w") as file:
         for command in commands:
             left = LIMITS[name] - (time.monotonic() - start)
+            if left <= 0:
+                failures.append(f"more than {LIMITS[name]} s")
+                break
             try:
-                code = subprocess.run(
+                # In a session of its own, so that what it has started ends with it.
+                process = subprocess.Popen(
                     [str(word) for word in command], stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                    env=env, cwd=ROOT, timeout=max(left, 1),
-                ).returncode
-            except subprocess.TimeoutExpired:
-                outcome = f"failed: more than {LIMITS[name]} s"
-                break
+                    env=env, cwd=ROOT, start_new_session=True,
+                )
             except OSError as error:
-                outcome = f"failed: {error}"
-                break
-            if code != 0:
-                outcome = f"failed: exit code {code}"
+                failures.append(str(error))
+                continue
+            try:
+                code = process.wait(timeout=left)
+                if code != 0:
+                    failures.append(f"exit code {code} of {' '.join(str(word) for word in command)}")
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                failures.append(f"more than {LIMITS[name]} s")
                 break
     last = (log.read_text(errors="replace").strip().splitlines() or [""])[-1][:160]
+    outcome = "passed" if not failures else "failed: " + "; ".join(failures)
     return {"part": name, "outcome": outcome, "secs": round(time.monotonic() - start, 1), "last_line": last}
 
 

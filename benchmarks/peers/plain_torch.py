@@ -23,7 +23,7 @@ class Carry:
     state: torch.Tensor | None  # [B, S, E]
 
     def detach(self):
-        return Carry(self.keys.detach(), self.values.detach(), None if self.state is None else self.state.detach())
+        return Carry(self.keys.detach().clone(), self.values.detach().clone(), None if self.state is None else self.state.detach())
 
 
 def attention(queries, keys, values, bias=None):

@@ -67,6 +67,8 @@ xflags::xflags! {
             optional --threads threads: usize
             /// cpu or cuda:N. Default: cpu.
             optional --device device: String
+            /// File of tokens, a byte each. Default: the sources of this repository.
+            optional --tokens tokens: PathBuf
             /// Tokens of the prompt. Default: 1024.
             optional --prompt-len prompt_len: usize
             /// Tokens to generate. Default: 256.

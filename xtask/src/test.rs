@@ -40,6 +40,8 @@ const ONE_WAY: Step = (
         "referee",
         "--test",
         "properties",
+        "--test",
+        "little_memory",
     ],
 );
 const CARGO_TEST: Step = ("tests", &["test", "--workspace", "--release", "--no-fail-fast"]);

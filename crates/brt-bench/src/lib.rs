@@ -12,4 +12,4 @@ mod parts;
 mod steps;
 
 pub use contestant::{Contestant, ContestantError, ContestantOptions, Generated, Stepped};
-pub use measure::bench;
+pub use measure::{BenchPlan, Extent, bench};

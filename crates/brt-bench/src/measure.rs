@@ -24,21 +24,41 @@ pub(crate) struct Item {
     pub(crate) work: Box<dyn FnMut() -> Result<(), TrainError>>,
 }
 
-/// Measures ceilings, the parts of a training step of the first configuration, and steps of all of them, with matrix
-/// products of each of `kinds`, once in each of `num_rounds` rounds. `commit` is what the program was built from.
+/// What is measured, and how often.
+#[derive(Debug, Clone)]
+pub struct BenchPlan {
+    /// Kinds of matrix products: float32, bfloat16.
+    pub kinds: Vec<Kind>,
+    /// How much of a step is looked at.
+    pub extent: Extent,
+    /// How often everything is measured.
+    pub num_rounds: usize,
+}
+
+/// How much of a training step is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Its parts, at the sizes of the first configuration, and the whole.
+    All,
+    /// The whole.
+    Steps,
+}
+
+/// Measures ceilings, the parts of a training step of the first configuration, and steps of all of them, everything once in
+/// each round. `commit` is what the program was built from.
 ///
 /// # Errors
 /// As a step of each configuration.
 pub fn bench(
     configs: &[(String, RunConfig)],
-    kinds: &[Kind],
+    plan: &BenchPlan,
     device: Device,
-    num_rounds: usize,
     commit: &str,
 ) -> Result<BenchResult, TrainError> {
+    let kinds = plan.kinds.as_slice();
     let load_average = load_average();
     let mut items = ceilings::items(kinds, device);
-    if let Some((_, config)) = configs.first() {
+    if let (Some((_, config)), Extent::All) = (configs.first(), plan.extent) {
         items.extend(parts::items(config, kinds, device)?);
     }
     for (name, config) in configs {
@@ -51,7 +71,7 @@ pub fn bench(
         let secs = time(item, 1, device)?.0;
         repeats.push((MIN_SECS / secs).ceil().clamp(1., 1e4) as usize);
     }
-    for _ in 0..num_rounds {
+    for _ in 0..plan.num_rounds {
         for ((item, entry), &repeats) in items.iter_mut().zip(&mut entries).zip(&repeats) {
             let (wall, cpu) = time(item, repeats, device)?;
             entry.wall_secs.push(wall);

@@ -97,7 +97,7 @@ fn part(
     Item { group: BenchGroup::Part, name: name.into(), kind, flops, bytes, work: Box::new(work) }
 }
 
-/// `x + update` and its norm: forward reads two and writes two, backward reads three and writes one, and its cast.
+/// `x + update` and its norm.
 fn norm(sizes: Sizes, kind: Kind) -> Item {
     let params = Params::new(1, sizes.device);
     let norm = RmsNorm::new(&(params.root() / "norm"), sizes.width);
@@ -105,7 +105,9 @@ fn norm(sizes: Sizes, kind: Kind) -> Item {
     let (x, update) = (sizes.input(&size, Kind::Float), sizes.input(&size, kind));
     let values = (sizes.tokens() * sizes.width) as f64;
     let narrow = bytes_of(kind);
-    let bytes = values * (3. * 4. + 2. * narrow + 3. * 4. + 2. * narrow);
+    // Forward: x, update, sum, y. Backward: sum, both gradients, one gradient, and its cast where there is one.
+    let cast = if kind == Kind::BFloat16 { narrow } else { 0. };
+    let bytes = values * ((8. + 2. * narrow) + (12. + narrow + cast));
     let inputs = [&x.shallow_clone(), &update.shallow_clone()];
     part("add and norm", kind, [0., bytes], &inputs, move || {
         let (sum, y) = in_kind(kind, &x, || norm.add_forward(&x, &update));

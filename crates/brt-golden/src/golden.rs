@@ -126,7 +126,8 @@ impl Golden {
         self.unchecked.borrow_mut().remove(name);
         let (got_size, want_size) = (got.size(), want.size());
         ensure!(got_size == want_size, "{name}: expected shape {want_size:?}, got {got_size:?}");
-        let difference = (got.to_kind(Kind::Double) - want.to_kind(Kind::Double)).abs().max();
+        let got = got.to_device(want.device()).to_kind(Kind::Double);
+        let difference = (got - want.to_kind(Kind::Double)).abs().max();
         let tolerance = match want.kind() {
             Kind::Float => {
                 self.entries[name]["tol"].as_f64().with_context(|| format!("{name}: no tolerance"))?

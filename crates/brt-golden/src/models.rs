@@ -219,8 +219,8 @@ impl Segment {
             let mask = golden.tensor(&mask_name)?;
             batch.restrict(&Vec::<bool>::try_from(mask.reshape(-1))?);
         }
-        let targets = Tensor::from_slice(&batch.targets).view_as(&tokens);
-        let mask = Tensor::from_slice(&batch.loss_mask).view_as(&tokens);
+        let targets = Tensor::from_slice(&batch.targets).view_as(&tokens).to_device(golden.device);
+        let mask = Tensor::from_slice(&batch.loss_mask).view_as(&tokens).to_device(golden.device);
         Ok(Self { tokens, start_of_sequence, targets, mask })
     }
 

@@ -26,7 +26,8 @@ impl ModelConfig {
     fn layer_activations(&self) -> i64 {
         let (e, hd, m) = (self.model_dim, self.num_heads * self.head_dim, self.ffn_dim);
         let masked = if self.dropout > 0. { 2 * e } else { 0 };
-        // Residuals and norms; keys, values, queries and what they read; feed-forward layer. Attention keeps no weights.
+        // Residuals and norms; keys, values, queries and what they read; feed-forward layer. Attention keeps no weights (on
+        // the CPU; composed attention keeps 4 · W · H values more).
         4 * e + 4 * hd + self.num_heads + m + masked
     }
 

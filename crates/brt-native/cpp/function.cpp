@@ -45,7 +45,7 @@ struct Node : torch::autograd::Function<Node> {
     for (const auto& one : saved) kept.push_back(const_cast<tensor>(&one));
     const int failed =
         closure->call(closure->closure, in.data(), in.size(), kept.data(), kept.size(), out.data(), out.size());
-    TORCH_CHECK(failed == 0, "a backward pass in Rust: expected gradients, got a panic");
+    TORCH_CHECK(failed == 0, "a backward pass in Rust: expected a gradient for each input, got a panic or another number");
     variable_list result(1);  // None for the closure.
     for (tensor one : out) {
       result.push_back(one ? *one : at::Tensor());

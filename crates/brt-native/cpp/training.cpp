@@ -1,5 +1,6 @@
 // What training needs of libtorch and tch does not expose: a fused optimiser, mixed precision, segments that are computed
-// again in the backward pass, the state of the random numbers. Every function returns 0, or 1 with brt_last_error() set.
+// again in the backward pass, the state of the random numbers. Functions that can fail return 0, or 1 with brt_last_error()
+// set.
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
@@ -158,7 +159,12 @@ int brt_set_autocast(tensor like, int on, int* before) {
   });
 }
 
-int brt_is_autocast(tensor like) { return at::autocast::is_autocast_enabled(like->device().type()); }
+// Whether products on devices of this tensor's kind are bfloat16 now; never where a device has no mixed precision.
+int brt_is_autocast(tensor like) {
+  bool is_on = false;
+  guarded([&] { is_on = at::autocast::is_autocast_enabled(like->device().type()); });
+  return is_on;
+}
 
 int brt_generator_state(tensor like, tensor* out) {
   return guarded([&] {

@@ -44,6 +44,9 @@ pub fn cross_entropy(logits: Tensor, targets: &Tensor, mask: &Tensor) -> (Tensor
         let (rows, width) = (num_rows as usize, vocab_size as usize);
         let task = (TASK_VALUES / width).max(1);
         let wanted = Vec::<i64>::try_from(&targets).expect("targets: int64");
+        if let Some(target) = wanted.iter().find(|target| !(0..vocab_size).contains(*target)) {
+            panic!("targets: expected columns below {vocab_size}, got {target}");
+        }
         with_kinds!([E = logits.kind()] {
             let (mask, slots) = (slice::<f32>(&mask), Slots::<E>::new(&logits, task * width));
             let nats = Slots::<f32>::new(&nats, task);
@@ -131,6 +134,18 @@ mod tests {
     const ROUNDING: f64 = 2e-6;
     /// One rounding to bfloat16 of a gradient of at most 1.
     const BFLOAT16_ROUNDING: f64 = 4e-3;
+
+    /// What is no number is not lost, in its row and no other.
+    #[test]
+    fn nan_stays() {
+        Level::each(|level| {
+            let logits = Tensor::zeros([2, 20], (Kind::Float, Device::Cpu));
+            let _ = logits.get(1).get(3).fill_(f64::NAN);
+            let (targets, mask) = (Tensor::from_slice(&[1i64, 2]), Tensor::from_slice(&[1f32, 1.]));
+            let (nats, _) = cross_entropy(logits, &targets, &mask);
+            assert!(nats.double_value(&[0]).is_finite() && nats.double_value(&[1]).is_nan(), "{level:?}");
+        });
+    }
 
     #[test]
     fn rows_equal_their_formula() {

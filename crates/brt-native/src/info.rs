@@ -44,7 +44,8 @@ pub fn num_physical_cores() -> usize {
         std::fs::read_to_string(path).unwrap_or_else(|_| cpu.to_string())
     });
     let cores: std::collections::BTreeSet<String> = siblings.collect();
-    cores.len().clamp(1, allowed)
+    // A system that does not say which processors they are has at least told how many.
+    if cores.is_empty() { allowed } else { cores.len().min(allowed) }
 }
 
 /// Returns the numbers of the processors that this process may run on.

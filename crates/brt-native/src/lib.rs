@@ -77,13 +77,16 @@ mod tests {
     use tch::{Device, Kind};
 
     /// Tests that draw random numbers take turns: libtorch has one generator.
-    static DRAWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    pub(crate) fn take_turn() -> std::sync::MutexGuard<'static, ()> {
+        static DRAWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        DRAWING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
 
     /// A segment that is computed again has the same outputs and gradients, those of parameters that it reads too; what is
     /// inside it is computed once in each pass.
     #[test]
     fn a_segment_computed_again_has_the_same_gradients() {
-        let _turn = DRAWING.lock();
+        let _turn = take_turn();
         let options = (Kind::Float, Device::Cpu);
         let draw = |seed, shape: &[i64]| {
             tch::manual_seed(seed);
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn random_numbers_go_on_from_a_saved_state() {
-        let _turn = DRAWING.lock();
+        let _turn = take_turn();
         let x = Tensor::zeros([1], (Kind::Float, Device::Cpu));
         let state = generator_state(&x);
         let first = Tensor::rand([4], (Kind::Float, Device::Cpu));

@@ -11,8 +11,12 @@ use crate::simd::Element;
 /// # Panics
 /// Where the tensor is not contiguous, not on the CPU, or of another kind than `E`.
 pub(crate) fn slice<E: Element>(tensor: &Tensor) -> &[E] {
+    let first = checked::<E>(tensor);
+    if tensor.numel() == 0 {
+        return &[]; // Of nothing there is no pointer.
+    }
     // SAFETY: the memory has this length and lives as long as the tensor; nobody writes to it meanwhile.
-    unsafe { std::slice::from_raw_parts(checked::<E>(tensor), tensor.numel()) }
+    unsafe { std::slice::from_raw_parts(first, tensor.numel()) }
 }
 
 fn checked<E: Element>(tensor: &Tensor) -> *mut E {
@@ -47,6 +51,9 @@ impl<'a, E: Element> Slots<'a, E> {
     pub(crate) unsafe fn of(&self, idx: usize) -> &mut [E] {
         let start = idx * self.len;
         assert!(start <= self.total, "slot {idx} of {} values", self.total);
+        if self.total == 0 {
+            return &mut [];
+        }
         // SAFETY: inside the tensor, and the caller's alone.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), self.len.min(self.total - start)) }
     }

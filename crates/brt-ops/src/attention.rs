@@ -165,7 +165,8 @@ impl Way {
             LazyLock::new(|| match std::env::var("BRT_ATTENTION").as_deref() {
                 Ok("fused") => Some(Way::Fused),
                 Ok("composed") => Some(Way::Composed),
-                _ => None,
+                Ok(other) => panic!("BRT_ATTENTION: expected fused or composed, got {other}"),
+                Err(_) => None,
             });
         *ASKED_FOR
     }
@@ -361,6 +362,38 @@ pub fn causal_mask([num_queries, num_keys, offset]: [i64; 3], window_len: i64, d
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{PositionConfig, WindowShape};
+
+    /// All ways give the same, with and without a band, of one block and several, of shared keys.
+    #[test]
+    fn all_ways_give_the_same() {
+        tch::manual_seed(1);
+        let draw = |size: &[i64]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+        let tables = WindowTables::new(WindowShape::block(9), &PositionConfig::PAPER, 8, Device::Cpu);
+        let bias = draw(&[3, 26]); // 9 + 18 − 1 distances
+        let band = Sight::Band { tables: &tables, bias: Some(&bias) };
+        let heads = |n: i64, len: i64| draw(&[n, 2, 3, len, 8]);
+        let cache = draw(&[2, 3, 9, 8]);
+        let windows = Windows::new([&heads(4, 9), &heads(4, 9)], [&cache, &cache], Carry::Differentiable);
+        let one_block = windows.blocks().remove(2);
+        for (queries, windows, sight) in [
+            (heads(4, 9), &windows, band),
+            (heads(1, 9).squeeze_dim(0), &one_block, band),
+            (heads(4, 5), &Windows::alone(heads(1, 7), heads(1, 7)), Sight::All),
+        ] {
+            let queries = Queries { heads: queries / 3., temperature: Some(draw(&[3])) };
+            let joined = windows.joined();
+            let (bias, finish) = sight.mask_bias();
+            let composed =
+                composed_attention(&queries.scaled(), &joined.keys, &joined.values, bias.as_ref(), None);
+            let composed = finish(composed);
+            let fused = fused_attention(&queries, windows, sight, None);
+            let scaled = scaled_dot_product_attention(&queries, windows, sight);
+            for read in [fused, scaled] {
+                assert!((read - &composed).abs().max().double_value(&[]) < 1e-5);
+            }
+        }
+    }
 
     /// A row whose logits are all masked gives zeros and has no gradient; other rows are those of a plain softmax.
     #[test]

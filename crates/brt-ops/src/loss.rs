@@ -2,8 +2,8 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-/// Most logits that exist at one time.
-const MAX_LOGITS: i64 = 1 << 22;
+/// Most logits that exist at one time, and on a GPU: each time the whole weight is read.
+const MAX_LOGITS: [i64; 2] = [1 << 24, 1 << 28];
 
 /// Returns `-log softmax(logits)[target]` of every position, in nats; 0 where the mask is 0.
 ///
@@ -45,20 +45,18 @@ pub fn summed_cross_entropy(xs: &Tensor, weight: &Tensor, targets: &Tensor, mask
     let wants_gradients = [xs, weight].iter().any(|x| x.requires_grad());
     let mut nats = Tensor::zeros([1], (Kind::Float, xs.device()));
     let mut dxs = vec![];
-    let mut dweight = weight.zeros_like();
+    let mut dweight = wants_gradients.then(|| weight.zeros_like());
     tch::no_grad(|| {
         each_chunk(xs, weight, targets, mask, |xs, weight, chunk_nats, gradient| {
             nats = &nats + chunk_nats.sum(Kind::Float);
-            if wants_gradients {
+            if let Some(dweight) = &mut dweight {
                 dxs.push(gradient.matmul(weight)); // [rows, E]
                 let _ = dweight.g_add_(&gradient.transpose(0, 1).matmul(xs)); // [V, E]
             }
         });
     });
     let nats = nats.squeeze();
-    if !wants_gradients {
-        return nats;
-    }
+    let Some(dweight) = dweight else { return nats };
     let dxs = tch::no_grad(|| Tensor::cat(&dxs, 0).view_as(xs).to_kind(xs.kind()));
     let gradients = |gradients: &[Option<Tensor>], saved: &[Tensor]| {
         let scaled = |x: &Tensor| gradients[0].as_ref().map(|g| (x * g).to_kind(x.kind()));
@@ -91,7 +89,7 @@ fn each_chunk(
     crate::expect_shape("mask", mask, &targets.size());
     let kind = brt_native::product_kind(weight);
     let (xs, weight) = (xs.reshape([-1, width]).to_kind(kind), weight.to_kind(kind));
-    let num_rows = (MAX_LOGITS / vocab_size).max(1);
+    let num_rows = (MAX_LOGITS[usize::from(xs.device().is_cuda())] / vocab_size).max(1);
     let [targets, mask] = [targets, mask].map(|x| x.reshape(-1).split(num_rows, 0));
     for ((xs, targets), mask) in xs.split(num_rows, 0).iter().zip(&targets).zip(&mask) {
         let logits = xs.matmul(&weight.transpose(0, 1)); // [rows, V]
@@ -120,7 +118,7 @@ mod tests {
     fn chunks_equal_the_whole() {
         tch::manual_seed(1);
         let options = (Kind::Float, Device::Cpu);
-        for vocab_size in [5, MAX_LOGITS / 4] {
+        for vocab_size in [5, MAX_LOGITS[0] / 4] {
             let xs = Tensor::randn([2, 5, 3], options).set_requires_grad(true);
             let weight = Tensor::randn([vocab_size, 3], options).set_requires_grad(true);
             let targets = Tensor::randint(vocab_size, [2, 5], (Kind::Int64, Device::Cpu));

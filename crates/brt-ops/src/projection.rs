@@ -94,7 +94,7 @@ impl Queries {
     /// Returns the queries multiplied by their temperatures, whose logits need nothing more: `[.., H, len, D]`.
     pub fn scaled(&self) -> Tensor {
         match &self.temperature {
-            Some(a) => &self.heads * a.view([-1, 1, 1]),
+            Some(a) => (&self.heads * a.view([-1, 1, 1])).to_kind(self.heads.kind()),
             None => self.heads.shallow_clone(),
         }
     }

@@ -225,9 +225,12 @@ impl<M: Model> Learner<M> {
     }
 }
 
-/// Returns whether all values of all states are finite.
+/// Returns whether all values of all states are finite: one number is read from the device.
 fn are_finite<M: Model>(states: &[M::State]) -> bool {
-    first_not_finite(named_states::<M>(states, "").filter(|(_, tensor)| tensor.is_floating_point())).is_none()
+    let tensors = named_states::<M>(states, "").map(|(_, tensor)| tensor);
+    let sums: Vec<Tensor> =
+        tensors.filter(Tensor::is_floating_point).map(|x| x.detach().sum(Kind::Double)).collect();
+    sums.is_empty() || Tensor::stack(&sums, 0).sum(Kind::Double).double_value(&[]).is_finite()
 }
 
 fn named_states<M: Model>(states: &[M::State], place: &str) -> impl Iterator<Item = (String, Tensor)> {

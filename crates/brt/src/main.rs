@@ -44,13 +44,14 @@ fn let_waiting_threads_sleep() {
     if std::env::var_os(VARIABLE).is_some() {
         return;
     }
-    let mut arguments = std::env::args_os();
-    let mut command = std::process::Command::new("/proc/self/exe");
-    if let Some(name) = arguments.next() {
-        command.arg0(name);
+    // Where the system does not let it, or does not know which program this is, all goes on as it is.
+    let Ok(program) = std::env::current_exe() else { return };
+    if program.file_name().is_some_and(|name| name == "brt") {
+        let mut arguments = std::env::args_os();
+        let name = arguments.next().unwrap_or_else(|| "brt".into());
+        let mut command = std::process::Command::new(program);
+        let _ = command.arg0(name).args(arguments).env(VARIABLE, "passive").exec();
     }
-    // Where the system does not let it, all goes on as it is.
-    let _ = command.args(arguments).env(VARIABLE, "passive").exec();
 }
 
 /// Sends log lines to standard error; `BRT_LOG` chooses them (`BRT_LOG=debug`).

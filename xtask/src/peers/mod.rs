@@ -62,7 +62,10 @@ pub(crate) fn run(root: &Path, flags: &flags::Peers) -> Result {
         Some(python) => python.clone(),
         None => environment(root)?,
     };
-    let tokens = tokens(root, &out)?;
+    let tokens = match &flags.tokens {
+        Some(tokens) => tokens.clone(),
+        None => tokens(root, &out)?,
+    };
     for config in flags.configs.as_deref().unwrap_or("a,b").split(',') {
         let config = if config.ends_with(".toml") {
             PathBuf::from(config)
@@ -169,6 +172,7 @@ impl Plan<'_> {
             command.env("MALLOC_TRIM_THRESHOLD_", "17179869184").env("MALLOC_TOP_PAD_", "268435456");
             command
         };
+        command.env("OMP_WAIT_POLICY", "passive");
         command.args(["--threads", &self.num_threads().to_string(), "--device", self.device()]);
         if let Some(len) = self.flags.prompt_len {
             command.args(["--prompt-len", &len.to_string()]);
@@ -205,6 +209,11 @@ fn tokens(root: &Path, out: &Path) -> Result<PathBuf> {
     let mut text = vec![];
     for file in listed.unwrap_or_default().lines() {
         text.extend(fs::read(root.join(file)).context(|| format!("reading {file}"))?);
+    }
+    if text.is_empty() {
+        return fail(
+            "peers: expected a checkout with git, whose sources are the text; name another one: --tokens FILE",
+        );
     }
     let path = out.join("tokens.bin");
     fs::write(&path, text).context(|| format!("writing {}", path.display()))?;

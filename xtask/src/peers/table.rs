@@ -26,7 +26,7 @@ pub(super) fn markdown(name: &str, result: &PeersResult) -> String {
     let [before, after] = result.load_averages;
     text += &format!(
         "\nMedians of {rounds} rounds in turn, after one step that is not counted; {} thread(s), {}; load average \
-         {before:.2} before, {after:.2} after. {}, {}. Against brt: the median over rounds of the ratio of processor times at \
+         {before:.2} before, {after:.2} after. {}, {}. Against brt: the median over rounds of the ratio of processor times (on a GPU wall times) at \
          the same precision. Peak: resident memory of the process during training. Tokens/s: one text, prompt included. Loss: \
          nats per token in the last step; the models start from other weights.\n",
         result.num_threads, result.device, result.machine.cpu, result.machine.os
@@ -55,11 +55,13 @@ fn row(one: &Measured, result: &PeersResult) -> String {
     )
 }
 
-/// Returns the median over rounds of the processor time relative to brt's at the same precision.
+/// Returns the median over rounds of the time relative to brt's at the same precision.
 fn against_brt(one: &Measured, result: &PeersResult) -> f64 {
     let brt = result.contestants.iter().find(|other| other.kind == "brt" && other.precision == one.precision);
     let pairs = brt.into_iter().flat_map(|brt| one.steps.iter().zip(&brt.steps));
-    median(pairs.map(|(a, b)| a.cpu_secs / b.cpu_secs).collect())
+    // What a GPU does takes no processor time.
+    let secs = |step: &super::Stepped| if result.device == "cpu" { step.cpu_secs } else { step.wall_secs };
+    median(pairs.map(|(a, b)| secs(a) / secs(b)).collect())
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ fn attentions(golden: &Golden) -> Result<()> {
         };
         golden.check(&format!("{case}.out"), &swap(&reference_attention(&q, &k, &v, &terms)))?;
 
-        // The fast path: temperature in the queries and the bias, mask in the bias, blind queries cleared.
+        // As layers compose it: temperature in the queries and the bias, mask in the bias, blind queries cleared.
         let factor = temperature.as_ref().map_or(Tensor::from(1f32), |a| a.view([-1, 1, 1]));
         let shape = [q.size()[1], q.size()[2], k.size()[2]];
         let mut bias = bias.unwrap_or_else(|| Tensor::zeros(shape, golden.options())) * &factor;

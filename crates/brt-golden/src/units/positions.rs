@@ -43,7 +43,7 @@ pub(super) fn t5_bias(golden: &Golden) -> Result<()> {
         let distances = (0..num_queries).flat_map(|i| (0..num_keys).map(move |j| i + offset - j));
         let buckets: Vec<i64> =
             distances.map(|d| of(Buckets { num_buckets, max_distance }, bidirectional, d)).collect();
-        let buckets = Tensor::from_slice(&buckets);
+        let buckets = Tensor::from_slice(&buckets).to_device(golden.device);
         golden.check(&format!("bias.{case}.bucket"), &buckets.view([num_queries, num_keys]))?;
         let got = if bidirectional {
             golden

@@ -143,6 +143,20 @@ impl<'a> Attention<'a> {
             assert_eq!(size("before", before, 4), keys[1..], "before: expected one block of the keys");
         }
         let (heads, num_keys) = (queries[2], self.num_keys());
+        let numbers = [self.temperature, self.window.and_then(|window| window.bias), self.multiplier];
+        for x in numbers.into_iter().flatten() {
+            assert!(
+                has_attention(x),
+                "temperature, bias, multiplier: expected float32 or bfloat16 on the CPU"
+            );
+        }
+        if let Some(window) = self.window {
+            let (len, offset) = (window.len, window.offset);
+            assert!(
+                len >= 0 && offset >= 0,
+                "window: expected no negative length and offset, got {len}, {offset}"
+            );
+        }
         if let Some(temperature) = self.temperature {
             assert_eq!(temperature.size(), [heads], "temperature: expected a value for each head");
         }
@@ -229,11 +243,12 @@ impl Plan {
 
         let (job, gradient) = (inputs.job(), View::new(gradient));
         let [n, batch, heads, num_queries, _] = sizes(queries);
-        let empty = |like: &Tensor| View::empty(sizes(like), like);
+        let empty: fn(&Tensor) -> View = |like| View::empty(sizes(like), like);
+        let zeros: fn(&Tensor) -> View = |like| View::new(&like.zeros_like());
         let needs_before = self.has_before && self.flow == Flow::Through && (self.needs[3] || self.needs[4]);
         let to = Gradients {
             queries: empty(queries),
-            pieces: [keys, values].map(empty),
+            pieces: [keys, values].map(if n == 0 { zeros } else { empty }),
             before: before.filter(|_| needs_before).map(|before| before.map(|x| empty(&x.unsqueeze(0)))),
         };
         let bias = window.and_then(|window| window.bias);

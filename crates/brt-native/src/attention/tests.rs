@@ -232,6 +232,7 @@ fn check_all_keys() {
 /// Two threads give what one gives, bit for bit.
 #[test]
 fn the_number_of_threads_changes_nothing() {
+    let _turn = crate::tests::take_turn();
     let case = Case::windowed(2, 3, 2, 17, 8);
     let run = |num_threads| {
         let before = tch::get_num_threads();
@@ -243,6 +244,56 @@ fn the_number_of_threads_changes_nothing() {
         inputs.iter().map(Tensor::grad).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(2));
+}
+
+/// What is no number is not lost: a query without gives a read without, and no other.
+#[test]
+fn nan_stays() {
+    Level::each(|level| {
+        let case = Case::windowed(1, 1, 1, 9, 4);
+        tch::manual_seed(3);
+        let inputs: Vec<Tensor> = case.inputs().iter().map(Tensor::detach).collect();
+        let _ = inputs[0].get(0).get(0).get(0).get(5).fill_(f64::NAN);
+        let read = case.fused(&inputs, None).view([9, 4]);
+        for i in 0..9 {
+            let is_nan = read.get(i).isnan().all().int64_value(&[]) == 1;
+            let is_finite = read.get(i).isfinite().all().int64_value(&[]) == 1;
+            assert!(if i == 5 { is_nan } else { is_finite }, "{level:?}: query {i}");
+        }
+    });
+}
+
+/// A gradient that is the same everywhere comes without memory of its own; heads may lie in any order.
+#[test]
+fn any_strides_are_read() {
+    let _turn = crate::tests::take_turn();
+    let case = Case::windowed(2, 2, 3, 9, 8);
+    tch::manual_seed(5);
+    let inputs = case.inputs();
+    let gradients = |inputs: &[Tensor], sum: &dyn Fn(&Tensor) -> Tensor| {
+        let inputs: Vec<Tensor> = inputs.iter().map(|x| x.detach().set_requires_grad(true)).collect();
+        sum(&case.fused(&inputs, None)).backward();
+        inputs.iter().map(Tensor::grad).collect::<Vec<_>>()
+    };
+    let expected = gradients(&inputs, &|read| (read * read.ones_like()).sum(Kind::Float));
+    assert_eq!(gradients(&inputs, &|read| read.sum(Kind::Float)), expected);
+    let turn = |x: &Tensor| match x.dim() {
+        5 => x.transpose(-1, -2).contiguous().transpose(-1, -2),
+        _ => x.shallow_clone(),
+    };
+    let turned: Vec<Tensor> = inputs.iter().map(turn).collect();
+    assert!(turned[0].stride()[4] != 1);
+    assert_eq!(gradients(&turned, &|read| read.sum(Kind::Float)), expected);
+}
+
+/// Of no blocks there is nothing to read, and no gradient.
+#[test]
+fn no_blocks() {
+    let _turn = crate::tests::take_turn();
+    let case = Case { blocks: 0, key_blocks: 1, ..Case::unmasked(1, 4, 3, 8) };
+    let inputs = case.inputs();
+    case.fused(&inputs, None).sum(Kind::Float).backward();
+    assert_eq!(inputs[1].grad(), inputs[1].zeros_like());
 }
 
 /// Logits below the invisible key's read almost nothing, as in the official code; very large ones do not overflow.

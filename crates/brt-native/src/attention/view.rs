@@ -134,20 +134,29 @@ impl View {
     }
 }
 
-/// A tensor's values in float32, in order.
+/// A tensor's values in float32, in order. It keeps the tensor alive.
 #[derive(Debug)]
-pub(super) struct Floats(Tensor);
+pub(super) struct Floats {
+    first: *const f32,
+    len: usize,
+    _tensor: Tensor,
+}
 
-// SAFETY: the memory is read only; the tensor itself is used by the thread that has made this.
+// SAFETY: the memory is read only, and the tensor itself is not touched.
 unsafe impl Sync for Floats {}
 
 impl Floats {
     pub(super) fn new(tensor: &Tensor) -> Self {
-        Self(tensor.to_kind(Kind::Float).contiguous())
+        assert!(tensor.device() == tch::Device::Cpu, "attention: expected numbers on the CPU");
+        let tensor = tensor.to_kind(Kind::Float).contiguous();
+        Self { first: tensor.data_ptr().cast(), len: tensor.numel(), _tensor: tensor }
     }
 
     pub(super) fn values(&self) -> &[f32] {
+        if self.len == 0 {
+            return &[]; // Of nothing there is no pointer.
+        }
         // SAFETY: the tensor is contiguous, in float32, and nobody writes to it.
-        unsafe { std::slice::from_raw_parts(self.0.data_ptr().cast(), self.0.numel()) }
+        unsafe { std::slice::from_raw_parts(self.first, self.len) }
     }
 }

@@ -74,7 +74,8 @@ pub fn add_rms_norm(x: &Tensor, update: &Tensor, weight: &Tensor, eps: f64) -> [
 
 #[track_caller]
 fn check(x: &Tensor, weight: &Tensor) {
-    assert_eq!(x.size().last().copied(), weight.size().first().copied(), "rms_norm: widths of x and weight");
+    let width = x.size().last().copied();
+    assert_eq!(width.as_slice(), weight.size(), "rms_norm: widths of x and weight");
 }
 
 fn is_fused(x: &Tensor, weight: &Tensor) -> bool {

@@ -36,29 +36,34 @@ impl Level {
     pub(crate) fn best() -> Self {
         let allowed = ALLOWED.load(Ordering::Relaxed);
         #[cfg(target_arch = "x86_64")]
-        {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             if allowed >= Self::Avx512 as u8 && is_x86_feature_detected!("avx512f") {
                 return Self::Avx512;
             }
-            if allowed >= Self::Avx2 as u8
-                && is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-            {
+            if allowed >= Self::Avx2 as u8 {
                 return Self::Avx2;
             }
         }
         Self::Portable
     }
 
-    /// Runs `work` at each level that this processor has.
+    /// Runs `work` at each level that this processor has, while no other test draws random numbers or changes the level.
     #[cfg(test)]
     pub(crate) fn each(work: impl Fn(Self)) {
+        /// Allows all levels again, also when `work` panics.
+        struct AllowAll;
+        impl Drop for AllowAll {
+            fn drop(&mut self) {
+                ALLOWED.store(Level::Avx512 as u8, Ordering::Relaxed);
+            }
+        }
+        let _turn = crate::tests::take_turn();
+        let _allow_all = AllowAll;
         let best = Self::best();
         for level in [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|level| *level <= best) {
             ALLOWED.store(level as u8, Ordering::Relaxed);
             work(level);
         }
-        ALLOWED.store(Self::Avx512 as u8, Ordering::Relaxed);
     }
 }
 
@@ -128,6 +133,7 @@ pub(crate) trait Simd: Copy {
     unsafe fn splat(value: f32) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
+    /// The larger one; `other` where one of them is no number.
     unsafe fn max(self, other: Self) -> Self;
     /// `self · factor + term`.
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
@@ -147,7 +153,7 @@ pub(crate) unsafe fn exp<S: Simd>(x: S) -> S {
     const COEFFICIENTS: [f32; 6] = [1. / 720., 1. / 120., 1. / 24., 1. / 6., 0.5, 1.];
     // SAFETY: the caller's.
     unsafe {
-        let x = x.max(S::splat(-87.336_54));
+        let x = S::splat(-87.336_54).max(x); // In this order: what is no number stays none.
         let n = x.mul(S::splat(std::f32::consts::LOG2_E)).round();
         let r = n.mul_add(S::splat(-0.693_359_4), x);
         let r = n.mul_add(S::splat(2.121_944_4e-4), r);

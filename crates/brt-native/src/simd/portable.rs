@@ -51,7 +51,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        self.zip(other, f32::max)
+        self.zip(other, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self {

@@ -77,3 +77,13 @@ fn exponentials_are_exact_to_two_units() {
         }
     });
 }
+
+/// What is no number stays none.
+#[test]
+fn exponentials_of_nan() {
+    Level::each(|level| {
+        let mut values = [f32::NAN; 16];
+        unsafe { exponentials(&mut values) };
+        assert!(values.iter().all(|x| x.is_nan()), "{level:?}: {values:?}");
+    });
+}

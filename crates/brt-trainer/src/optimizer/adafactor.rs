@@ -260,4 +260,32 @@ mod tests {
         assert_eq!(kinds(&[128, 128]), ["p.column", "p.momentum", "p.row"]);
         assert_eq!(kinds(&[4096]), ["p.momentum", "p.second_moment"]);
     }
+
+    /// What kernels do to matrices is what tensor operations do: the same matrix, contiguous and not.
+    #[test]
+    fn kernels_equal_tensor_operations() {
+        let options = (Kind::Float, Device::Cpu);
+        for (rows, columns) in [(130, 200), (200, 130), (128, 128)] {
+            tch::manual_seed(1);
+            let (start, gradient) =
+                (Tensor::randn([rows, columns], options), Tensor::randn([rows, columns], options));
+            let config = AdafactorConfig { weight_decay: 0.01, ..AdafactorConfig::PAPER };
+            let train = |parameter: Tensor| {
+                let parameter = parameter.set_requires_grad(true);
+                let named = vec![("p.weight".into(), parameter.shallow_clone())];
+                let mut adafactor = Adafactor::new(config, named);
+                for _ in 0..3 {
+                    brt_native::drop_gradients([&parameter]);
+                    (&parameter * &gradient).sum(Kind::Float).backward();
+                    adafactor.step(0.1);
+                }
+                parameter.detach()
+            };
+            let kernels = train(start.copy());
+            let turned = start.transpose(0, 1).contiguous().transpose(0, 1);
+            assert!(!turned.is_contiguous());
+            let difference = (train(turned) - kernels).abs().max().double_value(&[]);
+            assert!(difference < 1e-6, "{rows} x {columns}: {difference}");
+        }
+    }
 }

@@ -227,6 +227,9 @@ pub(crate) struct BenchArguments {
     /// Number of times that everything is measured, in turn.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rounds: u64,
+    /// Measure whole steps alone, beside the ceilings.
+    #[arg(long)]
+    pub(crate) steps_only: bool,
     /// Kind of matrix products to measure alone: f32 or bf16
     #[arg(long, value_parser = ["f32", "bf16"])]
     pub(crate) kind: Option<String>,

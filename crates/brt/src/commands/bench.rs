@@ -1,6 +1,7 @@
 //! `brt bench`: what the machine can do, and how much of it models reach.
 
 use anyhow::Result;
+use brt_bench::{BenchPlan, Extent};
 use brt_report::{BenchEntry, BenchResult};
 use brt_trainer::{Override, RunConfig};
 use tch::Kind;
@@ -19,8 +20,9 @@ pub(super) fn run(arguments: &BenchArguments, overrides: &[Override]) -> Result<
         Some(_) => vec![Kind::BFloat16],
         None => vec![Kind::Float, Kind::BFloat16],
     };
-    let rounds = arguments.rounds as usize;
-    let measured = brt_bench::bench(&configs, &kinds, device, rounds, env!("BRT_COMMIT"))?;
+    let extent = if arguments.steps_only { Extent::Steps } else { Extent::All };
+    let plan = BenchPlan { kinds, extent, num_rounds: arguments.rounds as usize };
+    let measured = brt_bench::bench(&configs, &plan, device, env!("BRT_COMMIT"))?;
     print(&measured);
     brt_report::write_json(&arguments.out, &measured)?;
     Ok(())

@@ -52,9 +52,14 @@ impl Model for LanguageModelTraining {
         }
     }
 
-    /// In float32, whatever the products were in: sums over many segments must not lose what is small.
+    /// In float32, whatever the products were in: sums over many segments must not lose what is small. Caches are copies: they
+    /// are the last blocks of segments, which would stay with them.
     fn detach(state: &ModelState) -> ModelState {
-        state.detach().map(|x| if x.is_floating_point() { x.to_kind(Kind::Float) } else { x.shallow_clone() })
+        state.detach().map(|x| match x.kind() {
+            Kind::Float => x.copy(),
+            _ if x.is_floating_point() => x.to_kind(Kind::Float),
+            _ => x.shallow_clone(),
+        })
     }
 
     fn skip(&self, batch: &SegmentBatch, before: &ModelState) -> ModelState {

@@ -1,6 +1,6 @@
 //! What a machine can do, and how much of it models reach.
 //!
-//! [`bench`] measures ceilings (matrix products, copies), the parts of a training step and whole steps, in turn in one
+//! [`bench()`] measures ceilings (matrix products, copies), the parts of a training step and whole steps, in turn in one
 //! process; a [`Contestant`] steps and generates on command, beside models of other programs.
 //! Formulas of all counts: `docs/performance.md`.
 #![deny(missing_docs)]

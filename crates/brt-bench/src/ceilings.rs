@@ -3,7 +3,7 @@
 use brt_report::BenchGroup;
 use tch::{Device, Kind, Tensor};
 
-use crate::measure::Item;
+use crate::item::Item;
 
 /// Sizes of the products `[m, k] · [k, n]`: a cube, and those of a layer.
 const PRODUCTS: [[i64; 3]; 3] = [[1024, 1024, 1024], [4096, 512, 2048], [4096, 1024, 4096]];

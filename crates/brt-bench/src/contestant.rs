@@ -8,7 +8,7 @@ use brt_trainer::{LanguageModelTraining, Learner, LearnerConfig, RunConfig, Step
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use crate::measure::synchronise;
+use crate::item::synchronise;
 
 /// How long a contestant generates.
 #[derive(Debug, Clone, Copy)]

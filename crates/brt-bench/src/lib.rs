@@ -7,6 +7,7 @@
 
 mod ceilings;
 mod contestant;
+mod item;
 mod measure;
 mod parts;
 mod steps;

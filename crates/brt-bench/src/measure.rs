@@ -2,27 +2,18 @@
 
 use std::time::Instant;
 
-use brt_report::{BenchEntry, BenchGroup, BenchResult};
+use brt_report::{BenchEntry, BenchResult};
 use brt_trainer::{RunConfig, TrainError, load_average, machine_facts};
 use tch::{Device, Kind};
 
-use crate::{ceilings, parts, steps};
+use crate::{
+    ceilings,
+    item::{Item, synchronise},
+    parts, steps,
+};
 
 /// Shortest time of one measurement in seconds: what is faster is done several times.
 const MIN_SECS: f64 = 0.02;
-
-/// Something to measure.
-pub(crate) struct Item {
-    pub(crate) group: BenchGroup,
-    pub(crate) name: String,
-    pub(crate) kind: Kind,
-    /// Multiplications and additions of matrix products.
-    pub(crate) flops: f64,
-    /// Bytes read and written, where memory may be what limits.
-    pub(crate) bytes: f64,
-    /// Does it once, to its end.
-    pub(crate) work: Box<dyn FnMut() -> Result<(), TrainError>>,
-}
 
 /// What is measured, and how often.
 #[derive(Debug, Clone)]
@@ -110,11 +101,4 @@ fn time(item: &mut Item, repeats: usize, device: Device) -> Result<(f64, f64), T
     synchronise(device);
     let each = |secs: f64| secs / repeats as f64;
     Ok((each(start.elapsed().as_secs_f64()), each(brt_native::cpu_secs() - cpu)))
-}
-
-/// Waits until the device has done all that it was given.
-pub(crate) fn synchronise(device: Device) {
-    if let Device::Cuda(idx) = device {
-        tch::Cuda::synchronize(idx as i64);
-    }
 }

@@ -11,32 +11,32 @@ use brt_report::BenchGroup;
 use brt_trainer::{Optimizer, OptimizerConfig, RunConfig, TrainError};
 use tch::{Device, Kind, Tensor};
 
-use crate::measure::Item;
+use crate::item::Item;
 
 /// A large vocabulary, and the tokens that are scored with it.
 const LARGE_VOCABULARY: [i64; 2] = [32_128, 512];
 
-/// Letters as in the model: B, n, W, E, H, D, M.
+/// Those of the model and of a segment.
 #[derive(Clone, Copy)]
 struct Sizes {
     batch: i64,
-    blocks: i64,
-    window: i64,
-    width: i64,
-    heads: i64,
-    head: i64,
-    ffn: i64,
+    num_blocks: i64,
+    window_len: i64,
+    model_dim: i64,
+    num_heads: i64,
+    head_dim: i64,
+    ffn_dim: i64,
     device: Device,
 }
 
 impl Sizes {
     fn tokens(&self) -> i64 {
-        self.batch * self.blocks * self.window
+        self.batch * self.num_blocks * self.window_len
     }
 
     /// Width of all heads, HD.
     fn all_heads(&self) -> i64 {
-        self.heads * self.head
+        self.num_heads * self.head_dim
     }
 
     fn input(&self, size: &[i64], kind: Kind) -> Tensor {
@@ -45,9 +45,10 @@ impl Sizes {
 
     /// Queries, keys or values as a layer makes them, `[n, B, H, W, D]`.
     fn heads_of_tokens(&self, kind: Kind) -> Tensor {
-        let Self { batch, blocks, window, heads, head, .. } = *self;
-        let x = Tensor::randn([blocks, batch, window, heads, head], (Kind::Float, self.device)).to_kind(kind);
-        (x / (head as f64).sqrt()).transpose(2, 3).set_requires_grad(true)
+        let Self { batch, num_blocks, window_len, num_heads, head_dim, .. } = *self;
+        let size = [num_blocks, batch, window_len, num_heads, head_dim];
+        let x = Tensor::randn(size, (Kind::Float, self.device)).to_kind(kind);
+        (x / (head_dim as f64).sqrt()).transpose(2, 3).set_requires_grad(true)
     }
 }
 
@@ -56,12 +57,12 @@ pub(crate) fn items(config: &RunConfig, kinds: &[Kind], device: Device) -> Resul
     let model = &config.model;
     let sizes = Sizes {
         batch: config.data.batch as i64,
-        blocks: config.data.segment_len as i64 / model.window_len,
-        window: model.window_len,
-        width: model.model_dim,
-        heads: model.num_heads,
-        head: model.head_dim,
-        ffn: model.ffn_dim,
+        num_blocks: config.data.segment_len as i64 / model.window_len,
+        window_len: model.window_len,
+        model_dim: model.model_dim,
+        num_heads: model.num_heads,
+        head_dim: model.head_dim,
+        ffn_dim: model.ffn_dim,
         device,
     };
     let mut items = vec![];
@@ -100,10 +101,10 @@ fn part(
 /// `x + update` and its norm.
 fn norm(sizes: Sizes, kind: Kind) -> Item {
     let params = Params::new(1, sizes.device);
-    let norm = RmsNorm::new(&(params.root() / "norm"), sizes.width);
-    let size = [sizes.tokens(), sizes.width];
+    let norm = RmsNorm::new(&(params.root() / "norm"), sizes.model_dim);
+    let size = [sizes.tokens(), sizes.model_dim];
     let (x, update) = (sizes.input(&size, Kind::Float), sizes.input(&size, kind));
-    let values = (sizes.tokens() * sizes.width) as f64;
+    let values = (sizes.tokens() * sizes.model_dim) as f64;
     let narrow = bytes_of(kind);
     // Forward: x, update, sum, y. Backward: sum, both gradients, one gradient, and its cast where there is one.
     let cast = if kind == Kind::BFloat16 { narrow } else { 0. };
@@ -119,22 +120,22 @@ fn norm(sizes: Sizes, kind: Kind) -> Item {
 fn heads(sizes: Sizes, kind: Kind) -> Item {
     let params = Params::new(1, sizes.device);
     let root = params.root();
-    let layers =
-        ["key", "value", "query"].map(|name| Linear::new(&(&root / name), sizes.width, sizes.all_heads()));
-    let x = sizes.input(&[sizes.tokens(), sizes.width], kind);
-    let flops = 6. * (sizes.tokens() * sizes.width * 3 * sizes.all_heads()) as f64;
+    let layers = ["key", "value", "query"]
+        .map(|name| Linear::new(&(&root / name), sizes.model_dim, sizes.all_heads()));
+    let x = sizes.input(&[sizes.tokens(), sizes.model_dim], kind);
+    let flops = 6. * (sizes.tokens() * sizes.model_dim * 3 * sizes.all_heads()) as f64;
     part("keys, values, queries", kind, [flops, 0.], &[&x.shallow_clone()], move || {
         let joined = in_kind(kind, &x, || x.linear::<Tensor>(&Linear::joined(&layers.each_ref()), None));
         let norms = [HeadNorm::Unit, HeadNorm::None, HeadNorm::Unit];
-        brt_native::split_heads(&joined, norms, [sizes.heads, sizes.head], 1e-6)
+        brt_native::split_heads(&joined, norms, [sizes.num_heads, sizes.head_dim], 1e-6)
     })
 }
 
 fn feed_forward(sizes: Sizes, kind: Kind) -> Item {
     let params = Params::new(1, sizes.device);
-    let mlp = Mlp::new(&params.root(), sizes.width, sizes.ffn, sizes.width);
-    let x = sizes.input(&[sizes.tokens(), sizes.width], kind);
-    let flops = 6. * (2 * sizes.tokens() * sizes.width * sizes.ffn) as f64;
+    let mlp = Mlp::new(&params.root(), sizes.model_dim, sizes.ffn_dim, sizes.model_dim);
+    let x = sizes.input(&[sizes.tokens(), sizes.model_dim], kind);
+    let flops = 6. * (2 * sizes.tokens() * sizes.model_dim * sizes.ffn_dim) as f64;
     part("feed-forward layer", kind, [flops, 0.], &[&x.shallow_clone()], move || {
         vec![in_kind(kind, &x, || mlp.forward(&x).1)]
     })
@@ -142,16 +143,16 @@ fn feed_forward(sizes: Sizes, kind: Kind) -> Item {
 
 /// Attention over windows: two products with each of W keys forward, twice that backward.
 fn attention_flops(sizes: Sizes) -> f64 {
-    6. * (2 * sizes.tokens() * sizes.window * sizes.all_heads()) as f64
+    6. * (2 * sizes.tokens() * sizes.window_len * sizes.all_heads()) as f64
 }
 
 fn tables(sizes: Sizes, model: &ModelConfig) -> WindowTables {
-    WindowTables::new(WindowShape::block(sizes.window), &model.position, sizes.head, sizes.device)
+    WindowTables::new(WindowShape::block(sizes.window_len), &model.position, sizes.head_dim, sizes.device)
 }
 
 fn fused(sizes: Sizes, model: &ModelConfig, kind: Kind) -> Item {
     let tables = tables(sizes, model);
-    let bias = sizes.input(&[sizes.heads, 3 * sizes.window - 1], Kind::Float);
+    let bias = sizes.input(&[sizes.num_heads, 3 * sizes.window_len - 1], Kind::Float);
     let [queries, keys, values] = [(); 3].map(|()| sizes.heads_of_tokens(kind));
     let cache = keys.detach().select(0, 0);
     let inputs = [&queries, &keys, &values, &bias].map(Tensor::shallow_clone);
@@ -165,7 +166,7 @@ fn fused(sizes: Sizes, model: &ModelConfig, kind: Kind) -> Item {
 /// The same by one tensor operation after another.
 fn composed(sizes: Sizes, model: &ModelConfig, kind: Kind) -> Item {
     let tables = tables(sizes, model);
-    let bias = sizes.input(&[sizes.heads, sizes.window, 2 * sizes.window], Kind::Float);
+    let bias = sizes.input(&[sizes.num_heads, sizes.window_len, 2 * sizes.window_len], Kind::Float);
     let [queries, keys, values] = [(); 3].map(|()| sizes.heads_of_tokens(kind));
     let cache = keys.detach().select(0, 0);
     let inputs = [&queries, &keys, &values, &bias].map(Tensor::shallow_clone);
@@ -184,13 +185,15 @@ fn cell(sizes: Sizes, model: &ModelConfig, kind: Kind) -> Option<Item> {
     let params = Params::new(1, sizes.device);
     let cell = RecurrentCell::new(&params.root(), model.cell(recurrence));
     let (states, heads) = (recurrence.num_states, sizes.all_heads());
-    let state = sizes.input(&[sizes.batch, states, sizes.width], Kind::Float);
+    let state = sizes.input(&[sizes.batch, states, sizes.model_dim], Kind::Float);
     let [keys, values] = [(); 2].map(|()| sizes.heads_of_tokens(kind));
     let cache = keys.detach().select(0, 0);
     // Projections, attention to states and to 2W tokens, output; gates and feed-forward layers are left out.
-    let per_state =
-        4 * sizes.width * heads + 2 * states * heads + 4 * sizes.window * heads + 2 * heads * sizes.width;
-    let flops = 6. * (sizes.batch * sizes.blocks * states * per_state) as f64;
+    let per_state = 4 * sizes.model_dim * heads
+        + 2 * states * heads
+        + 4 * sizes.window_len * heads
+        + 2 * heads * sizes.model_dim;
+    let flops = 6. * (sizes.batch * sizes.num_blocks * states * per_state) as f64;
     let inputs = [&state, &keys, &values].map(Tensor::shallow_clone);
     Some(part("scan of the states", kind, [flops, 0.], &inputs.each_ref(), move || {
         let windows = Windows::new([&keys, &values], [&cache, &cache], Carry::Differentiable);
@@ -200,11 +203,13 @@ fn cell(sizes: Sizes, model: &ModelConfig, kind: Kind) -> Option<Item> {
 }
 
 fn cross_entropy(sizes: Sizes, [vocabulary, tokens]: [i64; 2], kind: Kind) -> Item {
-    let (xs, weight) =
-        (sizes.input(&[tokens, sizes.width], kind), sizes.input(&[vocabulary, sizes.width], Kind::Float));
+    let (xs, weight) = (
+        sizes.input(&[tokens, sizes.model_dim], kind),
+        sizes.input(&[vocabulary, sizes.model_dim], Kind::Float),
+    );
     let targets = Tensor::randint(vocabulary, [tokens], (Kind::Int64, sizes.device));
     let mask = Tensor::ones([tokens], (Kind::Float, sizes.device));
-    let flops = 6. * (tokens * vocabulary * sizes.width) as f64;
+    let flops = 6. * (tokens * vocabulary * sizes.model_dim) as f64;
     let inputs = [&xs, &weight].map(Tensor::shallow_clone);
     part(format!("loss, vocabulary {vocabulary}"), kind, [flops, 0.], &inputs.each_ref(), move || {
         vec![in_kind(kind, &xs, || loss::summed_cross_entropy(&xs, &weight, &targets, &mask))]
@@ -219,7 +224,7 @@ fn optimizer(sizes: Sizes, config: OptimizerConfig) -> Item {
         OptimizerConfig::Muon(_) => ("muon", 0.),
     };
     let draw = |rows: i64, columns: i64| sizes.input(&[rows, columns], Kind::Float);
-    let (e, heads, m) = (sizes.width, sizes.all_heads(), sizes.ffn);
+    let (e, heads, m) = (sizes.model_dim, sizes.all_heads(), sizes.ffn_dim);
     let matrices = [draw(4 * heads, e), draw(m, e), draw(e, m)];
     for matrix in &matrices {
         matrix.square().sum(Kind::Float).backward();

@@ -6,7 +6,7 @@ use tch::{Device, Kind};
 
 use crate::{
     contestant::{Contestant, noise},
-    measure::Item,
+    item::Item,
 };
 
 /// Returns the steps of a configuration with products of each kind, on noise.

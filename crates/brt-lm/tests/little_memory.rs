@@ -7,6 +7,9 @@ use brt_ops::{init::seeded, loss};
 use common::{build, difference, every_model, tokens};
 use tch::{Device, Kind, Tensor};
 
+/// Float32 rounding of the terms of a gradient of a sum of 18 losses that cancel each other.
+const CANCELLED: f64 = 1e-7;
+
 /// The loss that keeps no logits, and layers that are computed again in the backward pass, give the numbers of logits and
 /// layers that are kept, in every kind of model; and they are computed again: nobody but their scope can walk back through
 /// them.
@@ -45,7 +48,7 @@ fn little_memory_has_the_same_gradients() {
         for ((name, expected), (_, got)) in expected.iter().zip(&gradients()) {
             let error = difference(expected, got);
             let size = expected.abs().max().double_value(&[]);
-            assert!(error <= 1e-5 * size + 1e-9, "{variant}: {name}: {error} of {size}");
+            assert!(error <= 1e-5 * size + CANCELLED, "{variant}: {name}: {error} of {size}");
         }
     }
 }

@@ -22,10 +22,10 @@ pub mod shape;
 
 mod linear;
 mod mlp;
+mod windows;
 
 pub use attention::{
-    Carry, LogitTerms, Sight, Windows, attention, causal_mask, composed_attention, reference_attention,
-    safe_softmax,
+    LogitTerms, Sight, attention, causal_mask, composed_attention, reference_attention, safe_softmax,
 };
 pub use dropout::Mode;
 pub use linear::Linear;
@@ -35,3 +35,4 @@ pub use params::{Params, Scope};
 pub use position::{PositionBias, PositionConfig, WindowShape, WindowTables};
 pub use projection::{CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Queries, Temperature};
 pub use shape::{dims, expect_shape};
+pub use windows::{Carry, Windows};

@@ -55,10 +55,24 @@ const PRECISIONS: [&str; 2] = ["f32", "bf16"];
 
 /// Measures all contestants on each configuration and writes `peers-CONFIG.json` and `peers-CONFIG.md`.
 pub(crate) fn run(root: &Path, flags: &flags::Peers) -> Result {
+    // What is wrong is said before anything is built or installed.
+    let kinds: Vec<&str> = flags.contestants.as_deref().unwrap_or("brt,plain,port").split(',').collect();
+    if let Some(kind) = kinds.iter().find(|kind| !KINDS.contains(kind)) {
+        return fail(format!("--contestants {kind}: expected some of {}", KINDS.join(",")));
+    }
+    let configs: Vec<PathBuf> =
+        flags.configs.as_deref().unwrap_or("a,b").split(',').map(|name| config_path(root, name)).collect();
+    if let Some(config) = configs.iter().find(|config| !config.is_file()) {
+        return fail(format!(
+            "--configs: expected a file or one of benchmarks/peers, got {}",
+            config.display()
+        ));
+    }
     let brt = tools::brt(root)?;
     let out = flags.out.clone().unwrap_or_else(|| root.join("runs/peers"));
     fs::create_dir_all(&out).context(|| format!("making {}", out.display()))?;
     let python = match &flags.python {
+        _ if kinds == ["brt"] => PathBuf::new(),
         Some(python) => python.clone(),
         None => environment(root)?,
     };
@@ -66,13 +80,9 @@ pub(crate) fn run(root: &Path, flags: &flags::Peers) -> Result {
         Some(tokens) => tokens.clone(),
         None => tokens(root, &out)?,
     };
-    for config in flags.configs.as_deref().unwrap_or("a,b").split(',') {
-        let config = if config.ends_with(".toml") {
-            PathBuf::from(config)
-        } else {
-            root.join("benchmarks/peers").join(format!("{config}.toml"))
-        };
-        let plan = Plan { root, brt: &brt, python: &python, tokens: &tokens, config: &config, flags };
+    for config in configs {
+        let config = config.as_path();
+        let plan = Plan { root, brt: &brt, python: &python, tokens: &tokens, config, kinds: &kinds, flags };
         let result = plan.measure()?;
         let name =
             config.file_stem().map_or_else(|| "config".into(), |stem| stem.to_string_lossy().into_owned());
@@ -85,6 +95,14 @@ pub(crate) fn run(root: &Path, flags: &flags::Peers) -> Result {
     Ok(())
 }
 
+/// Returns the file of a configuration that is named by it or by its name in `benchmarks/peers`.
+fn config_path(root: &Path, name: &str) -> PathBuf {
+    if name.ends_with(".toml") {
+        return PathBuf::from(name);
+    }
+    root.join("benchmarks/peers").join(format!("{name}.toml"))
+}
+
 /// What one measurement is made of.
 struct Plan<'a> {
     root: &'a Path,
@@ -92,6 +110,7 @@ struct Plan<'a> {
     python: &'a Path,
     tokens: &'a Path,
     config: &'a Path,
+    kinds: &'a [&'a str],
     flags: &'a flags::Peers,
 }
 
@@ -107,12 +126,8 @@ impl Plan<'_> {
     /// Starts all contestants, lets them step in turn, then generate in turn.
     fn measure(&self) -> Result<PeersResult> {
         let load_before = load_average();
-        let kinds = self.flags.contestants.as_deref().unwrap_or("brt,plain,port");
         let mut contestants = vec![];
-        for kind in kinds.split(',') {
-            if !KINDS.contains(&kind) {
-                return fail(format!("--contestants {kind}: expected some of {}", KINDS.join(",")));
-            }
+        for &kind in self.kinds {
             for precision in PRECISIONS {
                 ui::line(&format!("{}: starting {kind} {precision}", self.config.display()));
                 contestants.push(Contestant::start(kind, precision, &mut self.command(kind, precision))?);

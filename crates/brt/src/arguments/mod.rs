@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod data;
 
 use std::path::PathBuf;
@@ -8,8 +9,9 @@ use brt_data::Split;
 use brt_trainer::Override;
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use self::data::{
-    DataCommand, JobArgument, PrepareArguments, SourceArguments, TrainTokenizerArguments,
+pub(crate) use self::{
+    bench::{BenchArguments, ContestantArguments},
+    data::{DataCommand, JobArgument, PrepareArguments, SourceArguments, TrainTokenizerArguments},
 };
 
 /// Trains, evaluates and runs Block-Recurrent Transformers and their baselines.
@@ -215,43 +217,6 @@ pub(crate) struct TimeArguments {
     /// File to write, as JSON.
     #[arg(long)]
     pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) device: DeviceArguments,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchArguments {
-    /// Configuration files; parts have the sizes of the first one.
-    #[arg(required = true)]
-    pub(crate) configs: Vec<PathBuf>,
-    /// Number of times that everything is measured, in turn.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) rounds: u64,
-    /// Measure whole steps alone, beside the ceilings.
-    #[arg(long)]
-    pub(crate) steps_only: bool,
-    /// Kind of matrix products to measure alone: f32 or bf16
-    #[arg(long, value_parser = ["f32", "bf16"])]
-    pub(crate) kind: Option<String>,
-    /// File to write, as JSON.
-    #[arg(long)]
-    pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) device: DeviceArguments,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ContestantArguments {
-    /// Configuration file.
-    pub(crate) config: PathBuf,
-    /// File of tokens, a byte each.
-    pub(crate) tokens: PathBuf,
-    /// Tokens of the prompt.
-    #[arg(long, default_value_t = 1024)]
-    pub(crate) prompt_len: usize,
-    /// Tokens to generate.
-    #[arg(long, default_value_t = 256)]
-    pub(crate) generate: usize,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }

@@ -5,11 +5,8 @@ use tch::{Device, Kind, Tensor};
 use crate::{
     memory::{Slots, has_kernels, slice, with_kinds},
     simd::{Element, Simd, exp, kernel, sum_lanes},
-    threads,
+    threads::{self, TASK_VALUES},
 };
-
-/// Values that one task computes.
-const TASK_VALUES: usize = 1 << 16;
 
 /// Returns `-log softmax(logits)[target]` of each row in nats, times the row's mask, and its gradient with respect to the
 /// logits. Sums are float32; the gradient is of the kind of the logits and, on the CPU, stands in their place.

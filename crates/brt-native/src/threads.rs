@@ -7,6 +7,9 @@ use rayon::{
     iter::{IntoParallelIterator, ParallelIterator},
 };
 
+/// Values that one task of a kernel over rows computes; fixed, so that sums do not depend on the number of threads.
+pub(crate) const TASK_VALUES: usize = 1 << 16;
+
 /// The pool of the last number of threads that was asked for.
 static POOL: Mutex<Option<(usize, Arc<ThreadPool>)>> = Mutex::new(None);
 

@@ -73,6 +73,13 @@ fn a_contestant_answers_each_line_with_one() {
 }
 
 #[test]
+fn a_wrong_way_of_attention_is_told_in_one_line() {
+    let output = Place::new().command(&["doctor"]).env("BRT_ATTENTION", "fussed").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "error: BRT_ATTENTION: expected fused or composed, got fussed\n");
+}
+
+#[test]
 fn wrong_tokens_are_told_in_one_line() {
     let place = Place::new();
     let cases: [(&[u8], &[&str], &str); 2] = [

@@ -8,11 +8,8 @@ use tch::{Device, Kind, Tensor};
 use crate::{
     memory::{Slots, slice},
     simd::{Simd, kernel, sum_lanes},
-    threads,
+    threads::{self, TASK_VALUES},
 };
-
-/// Values that one task computes; fixed, so that sums do not depend on the number of threads.
-const TASK_VALUES: usize = 1 << 16;
 
 /// Numbers of one update of [`update_matrix`].
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -9,7 +9,7 @@ use super::{
     tile::{Factor, Into, ROWS, product},
     view::{Place, View},
 };
-use crate::{norm::dot, simd::Simd};
+use crate::simd::{Simd, dot, kernel};
 
 /// What the backward pass of one head writes.
 pub(super) struct Gradients {
@@ -148,7 +148,7 @@ impl Job {
             self.sums::<S>((logits, row), &packed[KEYS].rows, queries.clone(), sums);
             for i in queries {
                 let gradient = &mut sums.values[(i - start) * sums.row..][..width];
-                temperature[0] += dot::<S>(gradient, &tile.unscaled.starting(i)[..width]);
+                temperature[0] += dot::<S, f32>(gradient, &tile.unscaled.starting(i)[..width]);
                 rows::scale::<S>(gradient, self.temperature(head));
             }
         }
@@ -216,4 +216,28 @@ impl Job {
             }
         }
     }
+}
+
+kernel! {
+    /// # Safety
+    /// No other thread uses this head of `to`.
+    pub(super) unsafe fn backward(
+        job: &Job,
+        head: [usize; 2],
+        from: Incoming,
+        to: &Gradients,
+        of_head: [&mut [f32]; 2],
+    ) = backward_by
+}
+
+#[inline(always)]
+unsafe fn backward_by<S: Simd>(
+    job: &Job,
+    head: [usize; 2],
+    from: Incoming,
+    to: &Gradients,
+    of_head: [&mut [f32]; 2],
+) {
+    // SAFETY: the caller's.
+    unsafe { job.backward::<S>(head, from, to, of_head) }
 }

@@ -9,7 +9,7 @@ use super::{
     tile::{Factor, Into, ROWS, product},
     view::{Floats, Place, View},
 };
-use crate::simd::{MAX_LANES, Simd};
+use crate::simd::{MAX_LANES, Simd, kernel};
 
 /// Queries whose logits are kept at once.
 pub(super) const TILE_QUERIES: usize = 8 * ROWS;
@@ -216,4 +216,16 @@ impl Job {
             weights[seen.end..all.end].fill(0.);
         }
     }
+}
+
+kernel! {
+    /// # Safety
+    /// No other thread uses this head of `out`.
+    pub(super) unsafe fn forward(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) = forward_by
+}
+
+#[inline(always)]
+unsafe fn forward_by<S: Simd>(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) {
+    // SAFETY: the caller's.
+    unsafe { job.forward::<S>(head, out, log_sums) }
 }

@@ -13,16 +13,15 @@ mod view;
 use tch::{Device, Kind, Tensor};
 
 use self::{
-    backward::{Flow, Gradients, Incoming},
+    backward::{Flow, Gradients, Incoming, backward},
     band::{Band, Visible},
-    head::Job,
+    head::{Job, forward},
     view::{Floats, View},
 };
 use crate::{
     attach,
     function::needs_gradient,
     memory::{Slots, has_kernels},
-    simd::{Simd, kernel},
     threads,
 };
 
@@ -278,40 +277,4 @@ impl Plan {
         all.extend(bias.map(|bias| Some(by_head.narrow(1, 0, bias_len).to_kind(bias.kind()))));
         all.into_iter().zip(&self.needs).map(|(gradient, needs)| gradient.filter(|_| *needs)).collect()
     }
-}
-
-kernel! {
-    /// # Safety
-    /// No other thread uses this head of `out`.
-    unsafe fn forward(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) = forward_by
-}
-
-#[inline(always)]
-unsafe fn forward_by<S: Simd>(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) {
-    // SAFETY: the caller's.
-    unsafe { job.forward::<S>(head, out, log_sums) }
-}
-
-kernel! {
-    /// # Safety
-    /// No other thread uses this head of `to`.
-    unsafe fn backward(
-        job: &Job,
-        head: [usize; 2],
-        from: Incoming,
-        to: &Gradients,
-        of_head: [&mut [f32]; 2],
-    ) = backward_by
-}
-
-#[inline(always)]
-unsafe fn backward_by<S: Simd>(
-    job: &Job,
-    head: [usize; 2],
-    from: Incoming,
-    to: &Gradients,
-    of_head: [&mut [f32]; 2],
-) {
-    // SAFETY: the caller's.
-    unsafe { job.backward::<S>(head, from, to, of_head) }
 }

@@ -1,10 +1,10 @@
 //! The rows of heads.
 
 use super::HeadNorm;
-use crate::simd::{Element, Simd, kernel, sum_lanes};
-
-/// Values that one task computes.
-const TASK_VALUES: usize = 1 << 16;
+use crate::{
+    simd::{Element, Simd, dot, kernel},
+    threads::TASK_VALUES,
+};
 
 /// Which part, and what becomes of its heads.
 #[derive(Clone, Copy)]
@@ -89,25 +89,6 @@ unsafe fn forward_rows_by<S: Simd, E: Element>(
             }
         }
     }
-}
-
-/// Returns `Σ a b`.
-#[inline(always)]
-unsafe fn dot<S: Simd, E: Element>(a: &[E], b: &[E]) -> f32 {
-    let whole = a.len() - a.len() % S::LANES;
-    assert!(b.len() == a.len(), "heads of one width");
-    // SAFETY: the caller's; lengths were checked.
-    let mut sum = unsafe {
-        let mut sums = S::splat(0.);
-        for j in (0..whole).step_by(S::LANES) {
-            sums = E::load::<S>(a.as_ptr().add(j)).mul_add(E::load::<S>(b.as_ptr().add(j)), sums);
-        }
-        sum_lanes(sums)
-    };
-    for j in whole..a.len() {
-        sum += a[j].value() * b[j].value();
-    }
-    sum
 }
 
 /// `to = (a + b · b_factor) · a_factor`.

@@ -6,17 +6,14 @@ mod tests;
 
 use tch::{Device, Kind, Tensor};
 
-pub(crate) use self::rows::dot;
 use self::rows::{Gain, backward_rows, forward_rows};
 
 use crate::{
     attach, ffi,
     memory::{Slots, has_kernels, slice, with_kinds},
-    raw, threads,
+    raw,
+    threads::{self, TASK_VALUES},
 };
-
-/// Values that one task computes; fixed, so that sums do not depend on the number of threads.
-const TASK_VALUES: usize = 1 << 16;
 
 /// Returns the kind in which products of matrices are computed on the device of `like`: bfloat16 inside of
 /// [`crate::in_bfloat16`].

@@ -1,6 +1,6 @@
 //! The rows of a norm.
 
-use crate::simd::{Element, Simd, kernel, sum_lanes};
+use crate::simd::{Element, Simd, dot, kernel, sum_lanes};
 
 /// What a norm is made with.
 #[derive(Clone, Copy)]
@@ -42,7 +42,7 @@ unsafe fn forward_rows_by<S: Simd, U: Element, Y: Element>(
         }
         // SAFETY: the caller's.
         unsafe {
-            let mean = dot::<S>(row, row) / width as f32;
+            let mean = dot::<S, f32>(row, row) / width as f32;
             *scale = 1. / (mean + eps).sqrt();
             scale_row::<S, Y>(row, weight, *scale, &mut y[at..at + width]);
         }
@@ -64,25 +64,6 @@ unsafe fn add_rows<S: Simd, U: Element>(a: &[f32], b: &[U], to: &mut [f32]) {
     for j in whole..a.len() {
         to[j] = a[j] + b[j].value();
     }
-}
-
-/// Returns `Σ a b`.
-#[inline(always)]
-pub(crate) unsafe fn dot<S: Simd>(a: &[f32], b: &[f32]) -> f32 {
-    let whole = a.len() - a.len() % S::LANES;
-    assert!(b.len() == a.len(), "rows of one length");
-    // SAFETY: the caller's; lengths were checked.
-    let mut sum = unsafe {
-        let mut sums = S::splat(0.);
-        for j in (0..whole).step_by(S::LANES) {
-            sums = S::load(a.as_ptr().add(j)).mul_add(S::load(b.as_ptr().add(j)), sums);
-        }
-        sum_lanes(sums)
-    };
-    for j in whole..a.len() {
-        sum += a[j] * b[j];
-    }
-    sum
 }
 
 /// `to = row · scale · weight`.

@@ -177,5 +177,27 @@ pub(crate) unsafe fn sum_lanes<S: Simd>(vector: S) -> f32 {
     values[..S::LANES].iter().sum()
 }
 
+/// Returns `Σ a b`.
+///
+/// # Safety
+/// As [`Simd::splat`].
+#[inline(always)]
+pub(crate) unsafe fn dot<S: Simd, E: Element>(a: &[E], b: &[E]) -> f32 {
+    let whole = a.len() - a.len() % S::LANES;
+    assert!(b.len() == a.len(), "rows of one length");
+    // SAFETY: the caller's; lengths were checked.
+    let mut sum = unsafe {
+        let mut sums = S::splat(0.);
+        for j in (0..whole).step_by(S::LANES) {
+            sums = E::load::<S>(a.as_ptr().add(j)).mul_add(E::load::<S>(b.as_ptr().add(j)), sums);
+        }
+        sum_lanes(sums)
+    };
+    for j in whole..a.len() {
+        sum += a[j].value() * b[j].value();
+    }
+    sum
+}
+
 /// The widest vector of any instruction set.
 pub(crate) const MAX_LANES: usize = 16;

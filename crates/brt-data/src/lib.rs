@@ -64,7 +64,7 @@ pub use shard::FileRecord;
 pub use source::{InvalidUtf8, OnError, Place, SourceConfig, SourceError, SourceFormat};
 pub use stream_config::{Pack, Rank, StreamConfig, TargetRule};
 pub use token_set::{DocumentTokens, TokenSet};
-pub use tokenizer::{Encoding, TextPlace, Tokenizer, TokenizerError, TokenizerKind, train_bpe};
+pub use tokenizer::{Encoding, TextDecoder, TextPlace, Tokenizer, TokenizerError, TokenizerKind, train_bpe};
 pub use tokens::{Span, Tokens};
 pub use train_stream::{Prefetch, RowCursor, StreamCursor, TrainStream};
 pub use verify::verify;

@@ -165,7 +165,7 @@ impl Words {
 
 /// Returns the character that stands for a byte in a byte-level vocabulary: visible ones stand for themselves, the
 /// others are numbered from U+0100 on.
-fn char_of(byte: u8) -> char {
+pub(super) fn char_of(byte: u8) -> char {
     let is_visible = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     match is_visible(byte) {
         true => char::from(byte),

@@ -3,7 +3,12 @@
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::{Encoding, TextPlace, TokenizerError, byte_level::ByteLevel, error::Fault};
+use super::{
+    Encoding, TextPlace, TokenizerError,
+    byte_level::ByteLevel,
+    error::Fault,
+    spelling::{Before, Spelling},
+};
 
 /// Tokens from here on are an error: a table with that many rows is a damaged file.
 const MAX_VOCAB_SIZE: usize = 1 << 24;
@@ -15,6 +20,7 @@ pub(super) struct HuggingFace {
     continuation: Tokenizer,
     vocab_size: usize,
     byte_level: Option<ByteLevel>,
+    spelling: Spelling,
     cuts: &'static [u8],
 }
 
@@ -38,12 +44,13 @@ impl HuggingFace {
             return Err(Fault::damaged(expected, format!("{vocab_size} tokens")));
         }
         let byte_level = ByteLevel::new(&value, &start, vocab_size);
+        let spelling = Spelling::new(&value)?;
         let cuts = cuts(&value);
         let mut edited = value;
         remove_prepended(&mut edited["normalizer"]);
         remove_first_prefix(&mut edited["pre_tokenizer"]);
         let continuation = build(&edited)?;
-        Ok(Self { start, continuation, vocab_size, byte_level, cuts })
+        Ok(Self { start, continuation, vocab_size, byte_level, spelling, cuts })
     }
 
     /// Returns before which white space a text may be cut between letters or digits.
@@ -76,7 +83,15 @@ impl HuggingFace {
     pub(super) fn decode(&self, tokens: &[u32]) -> Vec<u8> {
         match &self.byte_level {
             Some(byte_level) => byte_level.decode(tokens),
-            None => self.start.decode(tokens, true).unwrap_or_default().into_bytes(),
+            None => self.spelling.decode(&self.start, tokens),
+        }
+    }
+
+    /// Appends the text of a token to `text`.
+    pub(super) fn push(&self, before: &mut Before, token: u32, text: &mut Vec<u8>) {
+        match &self.byte_level {
+            Some(byte_level) => text.extend(byte_level.decode(&[token])),
+            None => self.spelling.push(&self.start, before, token, text),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Texts to tokens and back: bytes, Hugging Face's `tokenizer.json`, SentencePiece's `.model`.
 
 mod byte_level;
+mod decode;
 mod error;
 mod hugging_face;
 mod sentence_piece;
+mod spelling;
+mod stop;
+mod text_decoder;
 mod train;
 
 use std::{fmt, fs::File, io::Read, path::Path, str, sync::Arc};
@@ -12,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::{error::Fault, hugging_face::HuggingFace, sentence_piece::SentencePiece};
-pub use self::{error::TokenizerError, train::train_bpe};
+pub use self::{error::TokenizerError, text_decoder::TextDecoder, train::train_bpe};
 
 /// Longest file that is read as a tokenizer; the largest that are in use have 35 MB.
 const MAX_FILE_LEN: u64 = 1 << 28;
@@ -217,29 +221,6 @@ impl Tokenizer {
             Codec::SentencePiece(codec) => codec.encode(text, place),
             Codec::Bytes { .. } => Ok(Encoding::default()),
         }
-    }
-
-    /// Returns the text of the tokens as that of a document's start; special tokens and tokens beyond the vocabulary
-    /// stand for nothing.
-    pub fn decode(&self, tokens: &[u32]) -> Vec<u8> {
-        match &self.inner.codec {
-            Codec::Bytes { num_special } => {
-                let byte = |token: &u32| u8::try_from(token.checked_sub(*num_special)?).ok();
-                tokens.iter().filter_map(byte).collect()
-            }
-            Codec::HuggingFace(codec) => codec.decode(tokens),
-            Codec::SentencePiece(codec) => codec.decode(tokens),
-        }
-    }
-
-    /// Returns the text that `tokens` add to what the tokens `before` them stand for: a space at the start of a text is
-    /// not one within it.
-    pub fn decode_after(&self, before: &[u32], tokens: &[u32]) -> Vec<u8> {
-        /// Number of tokens after which the text of the next one does not depend on those before.
-        const CONTEXT_LEN: usize = 8;
-        let before = &before[before.len().saturating_sub(CONTEXT_LEN)..];
-        let known = self.decode(before).len();
-        self.decode(&[before, tokens].concat()).get(known..).unwrap_or_default().to_vec()
     }
 
     /// Returns the last place where a text may be cut so that the tokens of its two parts are the tokens of the whole:

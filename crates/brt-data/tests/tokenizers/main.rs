@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod properties;
+mod text_decoder;
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 

@@ -9,6 +9,7 @@
 //! no UTF-8 are decoded as they are. A denormaliser is not applied.
 
 mod bpe;
+mod decode;
 mod normalizer;
 mod proto;
 mod trie;
@@ -19,6 +20,7 @@ use std::collections::HashSet;
 
 use prost::Message;
 
+pub(super) use self::decode::Before;
 use self::{
     bpe::Bpe,
     normalizer::{Normalized, Normalizer},
@@ -120,31 +122,6 @@ impl SentencePiece {
             }
         }
         Ok(output.finish(text.len()))
-    }
-
-    /// Returns the text of the tokens.
-    pub(super) fn decode(&self, tokens: &[u32]) -> Vec<u8> {
-        let mut text = Vec::new();
-        let mut may_drop_space = self.normalizer.adds_space_at_start();
-        let mut dropped_space = false;
-        for piece in tokens.iter().filter_map(|&token| self.vocabulary.pieces.get(token as usize)) {
-            if let Some(byte) = piece.byte() {
-                text.push(byte);
-                continue;
-            }
-            may_drop_space &= !dropped_space && text.is_empty();
-            dropped_space = false;
-            match piece.kind {
-                PieceKind::Control => {}
-                PieceKind::Unknown => text.extend_from_slice(self.unknown_surface.as_bytes()),
-                _ => {
-                    let rest = piece.text.strip_prefix('\u{2581}').filter(|_| may_drop_space);
-                    dropped_space = rest.is_some() && !self.normalizer.remove_extra_whitespaces();
-                    text.extend_from_slice(rest.unwrap_or(&piece.text).replace('\u{2581}', " ").as_bytes());
-                }
-            }
-        }
-        text
     }
 }
 

@@ -32,7 +32,8 @@ pub(crate) fn short_panics() {
         let payload = panic.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("unknown");
-        let first = text.lines().next().unwrap_or(text);
+        // libtorch's own errors come quoted, with the trace of its functions.
+        let first = text.lines().next().unwrap_or(text).split("\\n").next().unwrap_or(text);
         let place = panic.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
         let advice = match text.contains("memory") || text.contains("alloc") {
             true => "not enough memory? lower data.batch or the sizes of the model: ",

@@ -63,7 +63,7 @@ impl<'a> Decoder<'a> {
         let unit = config.segment_len.unwrap_or(config.window_len) as u64;
         assert!(num_tokens % unit == 0, "num_tokens: expected a multiple of {unit}, got {num_tokens}");
         let mut text = TextState { layers: vec![], num_tokens, recent: [].into(), next_logits: None };
-        tch::no_grad(|| self.start_blocks(&mut text, state));
+        tch::no_grad(|| self.model.in_own_kind(|| self.start_blocks(&mut text, state)));
         text
     }
 

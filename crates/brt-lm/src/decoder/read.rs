@@ -16,9 +16,11 @@ impl Decoder<'_> {
         while !rest.is_empty() {
             let (len, is_whole) = self.piece_len(text, rest.len());
             let (piece, later) = rest.split_at(len);
-            let xs = tch::no_grad(|| match is_whole {
-                true => self.read_blocks(text, piece),
-                false => self.model.in_own_kind(|| self.read_part(text, piece)),
+            let xs = tch::no_grad(|| {
+                self.model.in_own_kind(|| match is_whole {
+                    true => self.read_blocks(text, piece),
+                    false => self.read_part(text, piece),
+                })
             });
             visit(&xs);
             rest = later;

@@ -5,6 +5,7 @@
 //! already is. Tensors are `Send` but not `Sync`: one worker thread owns the model and all sessions.
 #![deny(missing_docs)]
 
+mod generation;
 mod request;
 mod worker;
 
@@ -20,6 +21,7 @@ use axum::{
 use brt_data::Tokenizer;
 use brt_lm::LanguageModel;
 
+pub use generation::{Drawn, FinishReason, Generation, GenerationConfig};
 pub use request::{CompletionRequest, CompletionResponse, RequestError};
 pub use worker::Worker;
 

@@ -21,6 +21,17 @@ pub(crate) fn result(text: impl std::fmt::Display) {
     }
 }
 
+/// Prints a part of a text to standard output, at once. As [`result`] where the reader has gone.
+pub(crate) fn text(piece: &str) {
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(piece.as_bytes()).and_then(|()| out.flush()) {
+        if error.kind() != ErrorKind::BrokenPipe {
+            line(format!("error: standard output: {error}"));
+        }
+        exit(1);
+    }
+}
+
 /// Makes a panic one line: what was broken, and where. Users' mistakes are errors, found before; what is left is a
 /// defect of this program, or a machine without enough memory.
 pub(crate) fn short_panics() {

@@ -7,7 +7,7 @@ use brt_trainer::{RunConfig, TrainError, load_average, machine_facts};
 use tch::{Device, Kind};
 
 use crate::{
-    ceilings,
+    ceilings, decode,
     item::{Item, synchronise},
     parts, steps,
 };
@@ -33,6 +33,8 @@ pub enum Extent {
     All,
     /// The whole.
     Steps,
+    /// Reading and writing texts alone.
+    Decoding,
 }
 
 /// Measures ceilings, the parts of a training step of the first configuration, and steps of all of them, everything once in
@@ -53,6 +55,12 @@ pub fn bench(
         items.extend(parts::items(config, kinds, device)?);
     }
     for (name, config) in configs {
+        if plan.extent != Extent::Steps {
+            items.extend(decode::items(name, config, kinds, device)?);
+        }
+        if plan.extent == Extent::Decoding {
+            continue;
+        }
         items.extend(steps::items(name, config, kinds, device)?);
     }
     let mut entries = items.iter().map(entry).collect::<Vec<_>>();

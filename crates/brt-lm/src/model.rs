@@ -86,9 +86,14 @@ impl LanguageModel {
         self
     }
 
+    /// Returns the kind of the model's matrices.
+    pub fn kind(&self) -> Kind {
+        self.embedding.kind()
+    }
+
     /// Runs `work` with matrix products of many rows in the kind of the model's matrices.
     pub(crate) fn in_own_kind<T>(&self, work: impl FnOnce() -> T) -> T {
-        match self.embedding.kind() {
+        match self.kind() {
             Kind::BFloat16 => brt_native::in_bfloat16(&self.embedding, work),
             _ => work(),
         }

@@ -39,6 +39,26 @@ fn a_text_goes_on_from_its_file() {
     }
 }
 
+/// In bfloat16 as well; and a state goes over to the other precision of its model.
+#[test]
+fn precisions_share_their_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.brt");
+    let config = common::recurrent(brt_lm::Gate::Fixed, brt_lm::CellLayout::Skip, 3, 4);
+    let [exact, halved] = [build(config.clone()), build(config).into_bfloat16()];
+    for [from, to] in [[&halved, &halved], [&halved, &exact], [&exact, &halved]] {
+        let mut text = Decoder::new(from).start();
+        let _ = Decoder::new(from).feed(&mut text, &some_tokens(14, 1));
+        text.save(&path, from).unwrap();
+        let mut again = TextState::load(&path, to).unwrap();
+        let logits = Decoder::new(to).step(&mut [&mut again], &[3]);
+        let expected = Decoder::new(from).step(&mut [&mut text], &[3]);
+        let error = common::difference(&logits, &expected) / expected.abs().max().double_value(&[]);
+        let bound = if std::ptr::eq(from, to) { 0. } else { 0.03 }; // The rounding to eight bits.
+        assert!(error <= bound, "{error}");
+    }
+}
+
 fn error(path: &std::path::Path, model: &LanguageModel) -> String {
     TextState::load(path, model).unwrap_err().to_string()
 }

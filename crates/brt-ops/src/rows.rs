@@ -1,6 +1,6 @@
 //! Attention of single tokens, one of each text: what decoding does. Every row has keys of its own.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::{Queries, composed_attention, dims};
 
@@ -65,9 +65,10 @@ pub fn row_attention(queries: &Queries, rows: &[RowKeys], tables: Option<&RingTa
     let [batch, _, one, _] = dims("queries", &queries.heads);
     assert_eq!([batch, one], [rows.len() as i64, 1], "queries: expected one for each row");
     let has_rotation = tables.is_some_and(|tables| tables.rotation.is_some());
-    if queries.heads.device() == Device::Cpu && queries.heads.kind() == Kind::Float && !has_rotation {
+    if brt_native::has_attention(&queries.heads) && !has_rotation {
         let rows: Vec<brt_native::RowKeys> = rows.iter().map(|row| row.native(tables)).collect();
-        return brt_native::row_attention(&queries.heads, queries.temperature.as_ref(), &rows);
+        let heads = queries.heads.to_kind(Kind::Float);
+        return brt_native::row_attention(&heads, queries.temperature.as_ref(), &rows);
     }
     composed_rows(queries, rows, tables)
 }
@@ -88,7 +89,7 @@ fn composed_row(query: &Tensor, row: &RowKeys, tables: Option<&RingTables>) -> T
     if row.num_seen == 0 {
         return query.zeros_like();
     }
-    let seen = |x: &Tensor| x.narrow(2, 0, row.num_seen);
+    let seen = |x: &Tensor| x.narrow(2, 0, row.num_seen).to_kind(query.kind());
     let (keys, values) = (seen(row.keys), seen(row.values));
     let Some(tables) = tables else { return composed_attention(query, &keys, &values, None, None) };
     let start = tables.window_len - row.next_slot;
@@ -104,6 +105,8 @@ fn composed_row(query: &Tensor, row: &RowKeys, tables: Option<&RingTables>) -> T
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
     use crate::{PositionConfig, WindowShape, WindowTables, Windows};
 

@@ -14,6 +14,8 @@ pub enum BenchGroup {
     Part,
     /// Whole training step.
     Step,
+    /// Reading a prompt, or a token of one or several texts.
+    Decode,
 }
 
 /// One thing that was measured, once in every round.

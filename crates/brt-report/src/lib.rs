@@ -12,6 +12,7 @@ mod file;
 mod heatmap;
 pub mod plot;
 mod run;
+mod stream;
 mod timing;
 
 pub use bench::{BenchEntry, BenchGroup, BenchResult};
@@ -20,4 +21,5 @@ pub use facts::{BuildFacts, MachineFacts, ModelFacts};
 pub use file::{FileError, read_json, write_atomic, write_json};
 pub use heatmap::{ScoredDocument, ScoredToken, heatmap_html};
 pub use run::{MetricsLine, RunResult, TrainingFacts};
+pub use stream::{StreamPoint, StreamResult, stream_svg};
 pub use timing::{ContestantTiming, TimingResult, median};

@@ -9,21 +9,21 @@ use crate::KvCache;
 /// has not reached hold the tokens of the block before.
 #[derive(Debug)]
 pub struct KvRing {
-    keys: Tensor,   // [1, H, W, D], float32
-    values: Tensor, // [1, H, W, D], float32
+    keys: Tensor,   // [1, H, W, D]
+    values: Tensor, // [1, H, W, D]
     carry: Carry,
 }
 
 impl KvRing {
-    /// Returns the ring after a whole block, which `cache` holds.
+    /// Returns the ring after a whole block, which `cache` holds, its numbers of a kind.
     ///
     /// # Shapes
     /// Of the cache: one row; `[1, H, W, D]` also where nothing is carried.
-    pub fn new(cache: &KvCache, window_len: i64, carry: Carry) -> Self {
+    pub fn new(cache: &KvCache, (window_len, carry): (i64, Carry), kind: Kind) -> Self {
         let [_, num_heads, cache_len, head_dim] = brt_ops::dims("cache", &cache.keys);
         let own = |x: &Tensor| match cache_len {
-            0 => Tensor::zeros([1, num_heads, window_len, head_dim], (Kind::Float, x.device())),
-            _ => x.to_kind(Kind::Float).copy(),
+            0 => Tensor::zeros([1, num_heads, window_len, head_dim], (kind, x.device())),
+            _ => x.to_kind(kind).copy(),
         };
         let (keys, values) = (own(&cache.keys), own(&cache.values));
         expect_shape("cache", &keys, &[1, num_heads, window_len, head_dim]);

@@ -72,7 +72,7 @@ impl TextState {
     /// # Errors
     /// A file that is none, of another model, or damaged.
     pub fn load(path: &Path, model: &LanguageModel) -> Result<Self, StateFileError> {
-        let (tensors, info) = Self::read(path)?;
+        let (mut tensors, info) = Self::read(path)?;
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
         if info.model != model.hash() {
             let (expected, got) = (short(model.hash()), short(&info.model));
@@ -86,6 +86,15 @@ impl TextState {
         text.recent = vec![0; num_recent as usize].into();
         text.next_logits = (info.num_tokens > 0).then(|| Tensor::zeros([model.config().vocab_size], options));
         let named = text.named();
+        // Of the same model with matrices in the other precision.
+        for (name, own) in &named {
+            let floats = [Kind::Float, Kind::BFloat16];
+            if let Some(saved) =
+                tensors.get_mut(name).filter(|x| [x.kind(), own.kind()].iter().all(|k| floats.contains(k)))
+            {
+                *saved = saved.to_kind(own.kind());
+            }
+        }
         checkpoint::compare(path, &tensors, &named)?;
         let tensor = |name: &str| tensors[name].to_device(model.params().device());
         tch::no_grad(|| {

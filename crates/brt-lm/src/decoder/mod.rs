@@ -91,8 +91,9 @@ impl<'a> Decoder<'a> {
             Recurrence::Carried => self.model.clear_state(state),
             Recurrence::Reset => self.model.reset_recurrent_states(state),
         };
+        let block = (config.window_len, config.carry);
         let layers = self.model.layers().iter().zip(&state.layers);
-        let layer = |(layer, state)| LayerText::new(layer, state, config.window_len, config.carry);
+        let layer = |(layer, state)| LayerText::new(layer, state, block, self.model.kind());
         text.layers = layers.map(layer).collect();
     }
 

@@ -90,19 +90,20 @@ impl TextState {
 }
 
 impl LayerText {
-    /// Returns what `state` says, which stands between two blocks.
-    pub(super) fn new(layer: &Layer, state: &LayerState, window_len: i64, carry: Carry) -> Self {
-        let own = |x: &Tensor| x.to_kind(Kind::Float).copy();
+    /// Returns what `state` says, which stands between two blocks. `block`: W, and what goes from one to the next; `kind`: of
+    /// keys and values.
+    pub(super) fn new(layer: &Layer, state: &LayerState, block: (i64, Carry), kind: Kind) -> Self {
+        let own = |x: &Tensor| x.to_kind(kind).copy();
         let states =
             layer.cell().map(|cell| States::new(cell, recurrent(state).copy(), state.cache.map(own)));
         let memory = state.memory.as_ref().map(|memory| memory.map(Tensor::copy));
-        Self { ring: KvRing::new(&state.cache, window_len, carry), states, memory }
+        Self { ring: KvRing::new(&state.cache, block, kind), states, memory }
     }
 
     /// Computes anew what follows from a state that was read from a file.
     pub(super) fn restore(&mut self, layer: &Layer) {
         if let (Some(states), Some(cell)) = (&mut self.states, layer.cell()) {
-            states.projected = project(cell, &states.state);
+            states.projected = cell.project(&states.state);
         }
     }
 
@@ -151,7 +152,7 @@ pub(super) enum BlockStart {
 
 impl States {
     fn new(cell: &RecurrentCell, state: Tensor, before: KvCache) -> Self {
-        Self { projected: project(cell, &state), state, before }
+        Self { projected: cell.project(&state), state, before }
     }
 
     fn copy(&self) -> Self {
@@ -186,11 +187,4 @@ impl States {
     pub(super) fn windows(&self) -> Windows {
         Windows::alone(self.projected.keys.shallow_clone(), self.projected.values.shallow_clone())
     }
-}
-
-/// Returns the projections of a state, keys and values in float32 for tokens to read.
-fn project(cell: &RecurrentCell, state: &Tensor) -> Projected {
-    let projected = cell.project(state);
-    let [keys, values] = [&projected.keys, &projected.values].map(|x| x.to_kind(Kind::Float));
-    Projected { keys, values, ..projected }
 }

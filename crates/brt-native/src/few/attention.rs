@@ -4,12 +4,12 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     attention::softmax,
-    memory::{Slots, slice},
-    simd::{Simd, kernel},
+    memory::{Slots, slice, with_kinds},
+    simd::{Element, Simd, dot, kernel},
     threads,
 };
 
-/// Keys and values that the query of one row sees, in float32 on the CPU.
+/// Keys and values that the query of one row sees, in float32 or bfloat16 on the CPU.
 #[derive(Debug, Clone, Copy)]
 pub struct RowKeys<'a> {
     /// `[1, H, len, D]`, the last axis contiguous.
@@ -23,33 +23,34 @@ pub struct RowKeys<'a> {
 }
 
 /// Heads of one row in memory.
-struct Row {
-    keys: Heads,
-    values: Heads,
+struct Row<E> {
+    keys: Heads<E>,
+    values: Heads<E>,
     num_seen: usize,
     /// First value, values of a head.
     bias: Option<(*const f32, usize)>,
 }
 
 /// Where heads lie in a tensor `[1, H, len, D]`.
-struct Heads {
-    start: *const f32,
+struct Heads<E> {
+    start: *const E,
     head_stride: usize,
     stride: usize,
 }
 
 // SAFETY: the memory is only read.
-unsafe impl Sync for Row {}
+unsafe impl<E> Sync for Row<E> {}
 
-impl Heads {
+impl<E: Element> Heads<E> {
     fn new(tensor: &Tensor, [num_heads, head_dim]: [i64; 2], num_seen: i64) -> Self {
         let (size, stride) = (tensor.size(), tensor.stride());
         assert!(
-            tensor.kind() == Kind::Float
+            tensor.kind() == E::KIND
                 && tensor.device() == Device::Cpu
                 && matches!(size.as_slice(), [1, h, len, d] if [*h, *d] == [num_heads, head_dim] && num_seen <= *len)
                 && stride[3] == 1,
-            "row_attention: expected float32 [1, {num_heads}, {num_seen} or more, {head_dim}] on the CPU, got {tensor:?}"
+            "row_attention: expected {:?} [1, {num_heads}, {num_seen} or more, {head_dim}] on the CPU, got {tensor:?}",
+            E::KIND
         );
         Self { start: tensor.data_ptr().cast(), head_stride: stride[1] as usize, stride: stride[2] as usize }
     }
@@ -67,26 +68,31 @@ impl Heads {
 pub fn row_attention(queries: &Tensor, temperature: Option<&Tensor>, rows: &[RowKeys]) -> Tensor {
     let [batch, num_heads, one, head_dim] = queries.size().try_into().expect("row_attention: [B, H, 1, D]");
     assert_eq!([batch, one], [rows.len() as i64, 1], "row_attention: expected a query for each row");
-    let rows: Vec<Row> = rows.iter().map(|row| row.checked([num_heads, head_dim])).collect();
     let queries = match temperature {
         Some(temperature) => queries * temperature.view([-1, 1, 1]),
         None => queries.shallow_clone(),
     };
     let queries = queries.contiguous();
     let read = Tensor::empty([batch, num_heads, 1, head_dim], (Kind::Float, Device::Cpu));
-    let (all, width) = (slice::<f32>(&queries), head_dim as usize);
-    let slots = Slots::<f32>::new(&read, width);
-    threads::each(rows.len() * num_heads as usize, |task| {
-        let (row, head) = (&rows[task / num_heads as usize], task % num_heads as usize);
+    let shape = [num_heads, head_dim];
+    with_kinds!([E = rows.first().map_or(Kind::Float, |row| row.keys.kind())] read_rows::<E>(&queries, rows, shape, &read));
+    read
+}
+
+fn read_rows<E: Element>(queries: &Tensor, rows: &[RowKeys], shape: [i64; 2], read: &Tensor) {
+    let [num_heads, width] = shape.map(|n| n as usize);
+    let rows: Vec<Row<E>> = rows.iter().map(|row| row.checked(shape)).collect();
+    let (all, slots) = (slice::<f32>(queries), Slots::<f32>::new(read, width));
+    threads::each(rows.len() * num_heads, |task| {
+        let (row, head) = (&rows[task / num_heads], task % num_heads);
         // SAFETY: each slot is one task's; the shapes were checked.
         unsafe { read_head(&all[task * width..(task + 1) * width], row, head, slots.of(task)) };
     });
-    read
 }
 
 impl RowKeys<'_> {
     #[track_caller]
-    fn checked(&self, shape: [i64; 2]) -> Row {
+    fn checked<E: Element>(&self, shape: [i64; 2]) -> Row<E> {
         let bias = self.bias.map(|(bias, start)| {
             let width = bias.size().last().copied().unwrap_or_default();
             assert!(
@@ -108,11 +114,11 @@ impl RowKeys<'_> {
 }
 
 kernel! {
-    unsafe fn read_head(query: &[f32], row: &Row, head: usize, read: &mut [f32]) = read_head_by
+    unsafe fn read_head<E: Element>(query: &[f32], row: &Row<E>, head: usize, read: &mut [f32]) = read_head_by
 }
 
 #[inline(always)]
-unsafe fn read_head_by<S: Simd>(query: &[f32], row: &Row, head: usize, read: &mut [f32]) {
+unsafe fn read_head_by<S: Simd, E: Element>(query: &[f32], row: &Row<E>, head: usize, read: &mut [f32]) {
     read.fill(0.);
     if row.num_seen == 0 {
         return;
@@ -126,7 +132,7 @@ unsafe fn read_head_by<S: Simd>(query: &[f32], row: &Row, head: usize, read: &mu
         };
         let mut logits = vec![0.; row.num_seen];
         for j in 0..row.num_seen {
-            logits[j] = crate::simd::dot::<S, f32, f32>(query, key(j));
+            logits[j] = dot::<S, f32, E>(query, key(j));
         }
         let bias = row
             .bias
@@ -141,7 +147,7 @@ unsafe fn read_head_by<S: Simd>(query: &[f32], row: &Row, head: usize, read: &mu
             for (j, weight) in logits.iter().enumerate() {
                 let weight = S::splat(*weight);
                 for v in 0..4 {
-                    let value = S::load(values.add(j * row.values.stride + start + v * S::LANES));
+                    let value = E::load::<S>(values.add(j * row.values.stride + start + v * S::LANES));
                     sums[v] = value.mul_add(weight, sums[v]);
                 }
             }
@@ -153,14 +159,14 @@ unsafe fn read_head_by<S: Simd>(query: &[f32], row: &Row, head: usize, read: &mu
         while start < whole {
             let mut sum = S::splat(0.);
             for (j, weight) in logits.iter().enumerate() {
-                sum = S::load(values.add(j * row.values.stride + start)).mul_add(S::splat(*weight), sum);
+                sum = E::load::<S>(values.add(j * row.values.stride + start)).mul_add(S::splat(*weight), sum);
             }
             sum.mul(S::splat(factor)).store(read.as_mut_ptr().add(start));
             start += S::LANES;
         }
         for d in whole..width {
             for (j, weight) in logits.iter().enumerate() {
-                read[d] += factor * weight * *values.add(j * row.values.stride + d);
+                read[d] += factor * weight * (*values.add(j * row.values.stride + d)).value();
             }
         }
     }

@@ -17,6 +17,12 @@ pub(crate) struct BenchArguments {
     /// Measure whole steps alone, beside the ceilings.
     #[arg(long)]
     pub(crate) steps_only: bool,
+    /// Measure reading and writing texts alone, beside the ceilings.
+    #[arg(long, conflicts_with = "steps_only")]
+    pub(crate) decoding_only: bool,
+    /// Read a text of so many tokens, one by one, and measure time and memory on the way.
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1000..), conflicts_with_all = ["steps_only", "decoding_only"])]
+    pub(crate) stream: Option<u64>,
     /// Kind of matrix products to measure alone: f32 or bf16
     #[arg(long, value_parser = ["f32", "bf16"])]
     pub(crate) kind: Option<String>,

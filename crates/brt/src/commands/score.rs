@@ -162,8 +162,9 @@ fn print(document: &ScoredDocument) {
         format!("  {:+.4} with the state reset in every block", (reset - bits) / num_bytes)
     });
     let perplexity = (bits * std::f64::consts::LN_2 / document.num_words.max(1) as f64).exp();
+    let perplexity = if perplexity < 1e6 { format!("{perplexity:.2}") } else { format!("{perplexity:.2e}") };
     output::result(format!(
-        "{:.4} bits/byte{reset}  {} bytes  word perplexity {perplexity:.2} over {} words  {}",
+        "{:.4} bits/byte{reset}  {} bytes  word perplexity {perplexity} over {} words  {}",
         bits / num_bytes,
         output::exact(document.num_bytes),
         output::exact(document.num_words),

@@ -33,10 +33,10 @@ fn models(criterion: &mut Criterion) {
         criterion.bench_function(&format!("forward and backward of 4096 tokens, {name}"), |bencher| {
             bencher.iter(|| model.forward(&tokens, &state, Mode::Train).0.sum(Kind::Float).backward());
         });
-        let mut decoder = Decoder::new(&model, model.initial_state(1));
-        let token = Tensor::from_slice(&[65i64]);
+        let decoder = Decoder::new(&model);
+        let mut text = decoder.start();
         criterion.bench_function(&format!("decode one token, {name}"), |bencher| {
-            bencher.iter(|| decoder.step(&token));
+            bencher.iter(|| decoder.step(&mut [&mut text], &[65]));
         });
     }
 }

@@ -197,14 +197,14 @@ impl Contestant {
         let prompt: Vec<i64> = prompt.iter().map(|&byte| byte.into()).collect();
         synchronise(self.device);
         let (start, cpu) = (Instant::now(), brt_native::cpu_secs());
-        tch::no_grad(|| {
-            let mut decoder = Decoder::new(self.model(), self.model().initial_state(1));
-            let mut logits = decoder.feed(&prompt).unsqueeze(0);
-            for _ in 1..num_tokens {
-                logits = decoder.step(&logits.argmax(-1, false));
-            }
-            let _ = logits.argmax(-1, false).int64_value(&[0]);
-        });
+        let decoder = Decoder::new(self.model());
+        let mut text = decoder.start();
+        let mut logits = decoder.feed(&mut text, &prompt);
+        for _ in 1..num_tokens {
+            let token = logits.argmax(-1, false).int64_value(&[]);
+            logits = decoder.step(&mut [&mut text], &[token]).squeeze_dim(0);
+        }
+        let _ = logits.argmax(-1, false).int64_value(&[]);
         synchronise(self.device);
         Ok(Generated {
             wall_secs: start.elapsed().as_secs_f64(),

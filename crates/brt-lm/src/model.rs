@@ -1,5 +1,7 @@
 //! The language model: embedding, stack of layers, tied logits.
 
+use std::cell::OnceCell;
+
 use brt_native::Segments;
 use brt_ops::{
     Carry, Mode, Params, PositionConfig, Projected, RmsNorm, WindowTables, Windows, dims, dropout,
@@ -30,6 +32,7 @@ pub struct LanguageModel {
     tables: WindowTables,
     params: Params,
     config: ModelConfig,
+    pub(crate) hash: OnceCell<String>,
 }
 
 impl LanguageModel {
@@ -62,6 +65,7 @@ impl LanguageModel {
             tables: config.block_tables(params.device()),
             params,
             config,
+            hash: OnceCell::new(),
         })
     }
 
@@ -106,8 +110,13 @@ impl LanguageModel {
         [targets, mask]: [&Tensor; 2],
         state: &ModelState,
     ) -> (Tensor, ModelState) {
-        let (xs, state) = tch::no_grad(|| self.run(tokens, state, Pass { mode: Mode::Eval, segments: None }));
+        let (xs, state) = self.outputs(tokens, state);
         (loss::unembedded_cross_entropy(&self.scale_outputs(&xs), &self.embedding, targets, mask), state)
+    }
+
+    /// Returns what [`Self::unembed`] makes logits of, `[B, N, E]`, without gradient, and the state after the segment.
+    pub(crate) fn outputs(&self, tokens: &Tensor, state: &ModelState) -> (Tensor, ModelState) {
+        tch::no_grad(|| self.run(tokens, state, Pass { mode: Mode::Eval, segments: None }))
     }
 
     /// Returns the last norm's outputs, `[B, N, E]`, and the state after the segment.

@@ -46,13 +46,33 @@ pub enum CheckpointError {
 /// # Errors
 /// [`CheckpointError::Io`] where the system refuses; an older file of the name then stays as it was.
 pub fn save(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), CheckpointError> {
+    write(path, tensors, None)
+}
+
+/// As [`save`], with facts beside the tensors.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_with(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    facts: HashMap<String, String>,
+) -> Result<(), CheckpointError> {
+    write(path, tensors, Some(facts))
+}
+
+fn write(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    facts: Option<HashMap<String, String>>,
+) -> Result<(), CheckpointError> {
     let buffers: Vec<_> =
         tensors.iter().map(|(name, tensor)| (name, tensor.size(), to_bytes(tensor))).collect();
     let views = buffers.iter().map(|(name, size, (dtype, bytes))| {
         let shape = size.iter().map(|&d| d as usize).collect();
         (name.as_str(), TensorView::new(*dtype, shape, bytes).expect("the bytes are those of the shape"))
     });
-    let file = safetensors::serialize(views, None)
+    let file = safetensors::serialize(views, facts)
         .map_err(|e| CheckpointError::Format { path: path.into(), got: e.to_string() })?;
     write_atomic(path, &file)
 }
@@ -78,6 +98,17 @@ fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 /// # Errors
 /// [`CheckpointError::Io`] or [`CheckpointError::Format`].
 pub fn load(path: &Path, device: Device) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
+    load_with(path, device).map(|(tensors, _)| tensors)
+}
+
+/// As [`load`], with the facts that are written beside the tensors.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    path: &Path,
+    device: Device,
+) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>), CheckpointError> {
     let bytes = std::fs::read(path).map_err(|source| CheckpointError::Io {
         path: path.into(),
         action: "read",
@@ -85,14 +116,18 @@ pub fn load(path: &Path, device: Device) -> Result<BTreeMap<String, Tensor>, Che
     })?;
     let format = |got: String| CheckpointError::Format { path: path.into(), got };
     let file = SafeTensors::deserialize(&bytes).map_err(|e| format(e.to_string()))?;
-    file.iter()
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| format(e.to_string()))?;
+    let facts = header.metadata().clone().unwrap_or_default();
+    let tensors: Result<_, CheckpointError> = file
+        .iter()
         .map(|(name, view)| {
             let kind =
                 kind(view.dtype()).ok_or_else(|| format(format!("{name} of kind {:?}", view.dtype())))?;
             let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
             Ok((name.to_string(), Tensor::from_data_size(view.data(), &shape, kind).to_device(device)))
         })
-        .collect()
+        .collect();
+    Ok((tensors?, facts))
 }
 
 /// Copies the tensors of a file into those of a model, which must have the same names, shapes and kinds.
@@ -102,16 +137,29 @@ pub fn load(path: &Path, device: Device) -> Result<BTreeMap<String, Tensor>, Che
 pub fn load_into(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), CheckpointError> {
     let Some((_, first)) = tensors.first() else { return Ok(()) };
     let file = load(path, first.device())?;
-    let differences = differences(&file, tensors);
-    if !differences.is_empty() {
-        return Err(CheckpointError::Mismatch { path: path.into(), differences });
-    }
+    compare(path, &file, tensors)?;
     tch::no_grad(|| {
         for (name, tensor) in tensors {
             tensor.shallow_clone().copy_(&file[name]);
         }
     });
     Ok(())
+}
+
+/// Checks that the tensors of a file have the names, shapes and kinds of those of a model.
+///
+/// # Errors
+/// [`CheckpointError::Mismatch`] with every difference.
+pub fn compare(
+    path: &Path,
+    file: &BTreeMap<String, Tensor>,
+    tensors: &[(String, Tensor)],
+) -> Result<(), CheckpointError> {
+    let differences = differences(file, tensors);
+    match differences.is_empty() {
+        true => Ok(()),
+        false => Err(CheckpointError::Mismatch { path: path.into(), differences }),
+    }
 }
 
 fn differences(file: &BTreeMap<String, Tensor>, tensors: &[(String, Tensor)]) -> Vec<String> {

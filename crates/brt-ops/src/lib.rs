@@ -22,6 +22,7 @@ pub mod shape;
 
 mod linear;
 mod mlp;
+mod rows;
 mod windows;
 
 pub use attention::{
@@ -34,5 +35,6 @@ pub use norm::{LayerNorm, RmsNorm, unit_norm};
 pub use params::{Params, Scope};
 pub use position::{PositionBias, PositionConfig, WindowShape, WindowTables};
 pub use projection::{CrossQueries, Projected, Projection, ProjectionConfig, QkNorm, Queries, Temperature};
+pub use rows::{RingTables, RowKeys, row_attention};
 pub use shape::{dims, expect_shape};
 pub use windows::{Carry, Windows};

@@ -85,6 +85,6 @@ impl CompletionRequest {
 
     /// Returns how the next token is drawn.
     pub(crate) fn sample(&self) -> SampleConfig {
-        SampleConfig { temperature: self.temperature, top_k: self.top_k }
+        SampleConfig { temperature: self.temperature, top_k: self.top_k, ..SampleConfig::default() }
     }
 }

@@ -3,9 +3,7 @@
 use std::{collections::HashMap, thread};
 
 use brt_data::{TextPlace, Tokenizer};
-use brt_lm::{Decoder, LanguageModel, sample};
-use brt_ops::init::seeded;
-use tch::Tensor;
+use brt_lm::{Decoder, LanguageModel, Sampler, TextState};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{CompletionRequest, CompletionResponse, RequestError, request::MAX_SESSIONS};
@@ -20,9 +18,8 @@ pub struct Worker {
 }
 
 /// A text that the model has read.
-struct Session<'a> {
-    decoder: Decoder<'a>,
-    num_tokens: usize,
+struct Session {
+    text: TextState,
 }
 
 impl Worker {
@@ -52,10 +49,10 @@ impl Worker {
     }
 }
 
-fn complete<'a>(
-    model: &'a LanguageModel,
+fn complete(
+    model: &LanguageModel,
     tokenizer: &Tokenizer,
-    sessions: &mut HashMap<String, Session<'a>>,
+    sessions: &mut HashMap<String, Session>,
     request: &CompletionRequest,
 ) -> Answer {
     let is_new = request.session.as_ref().is_some_and(|name| !sessions.contains_key(name));
@@ -70,24 +67,21 @@ fn complete<'a>(
     if prompt.is_empty() {
         return Err(RequestError::EmptyPrompt);
     }
+    let decoder = Decoder::new(model);
     let known = request.session.as_ref().and_then(|name| sessions.remove(name));
-    let mut session = known
-        .unwrap_or_else(|| Session { decoder: Decoder::new(model, model.initial_state(1)), num_tokens: 0 });
+    let mut session = known.unwrap_or_else(|| Session { text: decoder.start() });
     let config = request.sample();
 
-    let mut logits = session.decoder.feed(&prompt.iter().copied().map(i64::from).collect::<Vec<_>>());
-    let drawn = seeded(request.seed, "completion", || {
-        let mut drawn = vec![];
-        for _ in 0..request.max_tokens {
-            let token = sample(&logits, &config);
-            drawn.push(token as u32);
-            logits = session.decoder.step(&Tensor::from_slice(&[token])).squeeze_dim(0);
-        }
-        drawn
-    });
-    session.num_tokens += prompt.len() + drawn.len();
+    let mut logits =
+        decoder.feed(&mut session.text, &prompt.iter().copied().map(i64::from).collect::<Vec<_>>());
+    let (mut sampler, mut drawn) = (Sampler::new(config, request.seed), vec![]);
+    for _ in 0..request.max_tokens {
+        let token = sampler.draw(&Vec::<f32>::try_from(&logits).expect("a vector"), &session.text.recent());
+        drawn.push(token as u32);
+        logits = decoder.step(&mut [&mut session.text], &[token]).squeeze_dim(0);
+    }
     let text = String::from_utf8_lossy(&tokenizer.decode_after(&prompt, &drawn)).into_owned();
-    let response = CompletionResponse { text, num_tokens: session.num_tokens };
+    let response = CompletionResponse { text, num_tokens: session.text.num_tokens() as usize };
     if let Some(name) = &request.session {
         sessions.insert(name.clone(), session);
     }

@@ -2,8 +2,8 @@
 
 use brt_ops::{
     Carry, CrossQueries, Linear, Mlp, Mode, PositionBias, PositionConfig, Projected, Projection,
-    ProjectionConfig, QkNorm, Queries, RmsNorm, Scope, Sight, Temperature, WindowTables, Windows, attention,
-    dropout,
+    ProjectionConfig, QkNorm, Queries, RingTables, RmsNorm, Scope, Sight, Temperature, WindowTables, Windows,
+    attention, dropout,
 };
 use tch::Tensor;
 
@@ -114,6 +114,15 @@ impl TransformerLayer {
     /// Returns the part of the layer that makes queries and keys.
     pub fn projection(&self) -> &Projection {
         &self.attention
+    }
+
+    /// Returns the tables with which single tokens read rings. `tables`: those of a token after the W keys that it sees.
+    pub fn ring_tables(&self, tables: &WindowTables) -> RingTables {
+        let bias = self.position_bias.as_ref();
+        let bias = bias.map(|b| self.attention.scale_bias(&tables.bias_by_distance(b))); // [H, W]
+        let is_rotary = matches!(self.config.position, PositionConfig::Rotary { .. });
+        let rotation = tables.key_rotation().filter(|_| is_rotary);
+        RingTables::new(tables.shape()[1], bias.as_ref(), rotation)
     }
 
     /// Returns what each token reads from exactly the W tokens before it.

@@ -9,7 +9,9 @@
 mod cache;
 mod layer;
 mod memory;
+mod ring;
 
 pub use cache::KvCache;
 pub use layer::{LayerConfig, TransformerLayer};
 pub use memory::{KnnMemory, MemoryAttention, MemoryConfig, Neighbours};
+pub use ring::KvRing;

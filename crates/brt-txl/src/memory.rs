@@ -141,8 +141,11 @@ impl KnnMemory {
     }
 
     /// As [`Self::append`], in place: for a memory whose tensors nobody else holds.
+    ///
+    /// # Shapes
+    /// `keys`, `values`: `[B, H, len, D]`, `len` at most the capacity.
     #[track_caller]
-    fn write(&mut self, keys: &Tensor, values: &Tensor) {
+    pub fn write(&mut self, keys: &Tensor, values: &Tensor) {
         let [batch, num_heads, capacity, head_dim] = dims("memory", &self.keys);
         let [_, _, len, _] = dims("keys", keys);
         assert!(len <= capacity, "keys: expected at most {capacity} of them, got {len}");

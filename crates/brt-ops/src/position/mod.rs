@@ -12,6 +12,7 @@ mod tables;
 
 pub use bias::PositionBias;
 pub use buckets::Buckets;
+pub(crate) use rotary::rotate;
 pub use rotary::{absolute_encoding, position_encoding};
 pub use tables::{WindowShape, WindowTables};
 

@@ -64,13 +64,17 @@ impl Rotary {
     pub(super) fn keys(&self, keys: &Tensor) -> Tensor {
         rotate(keys, &self.keys)
     }
+
+    pub(super) fn of_keys(&self) -> &[Tensor; 2] {
+        &self.keys
+    }
 }
 
 /// Rotates pairs of components: those of the first half with those of the second.
 ///
 /// # Shapes
 /// `x` and the result: `[.., len, D]`.
-fn rotate(x: &Tensor, [cos, sin]: &[Tensor; 2]) -> Tensor {
+pub(crate) fn rotate(x: &Tensor, [cos, sin]: &[Tensor; 2]) -> Tensor {
     let halves = x.chunk(2, -1);
     let [a, b] = [&halves[0], &halves[1]];
     Tensor::cat(&[a * cos - b * sin, a * sin + b * cos], -1)

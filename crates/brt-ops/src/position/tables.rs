@@ -157,6 +157,11 @@ impl WindowTables {
         }
     }
 
+    /// Returns the cosines and sines by which keys are rotated, `[keys, D / 2]`; `None` where positions are of another kind.
+    pub fn key_rotation(&self) -> Option<&[Tensor; 2]> {
+        self.rotary.as_ref().map(Rotary::of_keys)
+    }
+
     /// Returns queries and keys rotated by their positions.
     ///
     /// # Shapes

@@ -4,13 +4,16 @@ use std::io::{Read, Write};
 
 use anyhow::{Context, Result, bail};
 use brt_data::TextPlace;
-use brt_lm::{Decoder, SampleConfig, sample};
-use tch::Tensor;
+use brt_lm::{Decoder, SampleConfig, Sampler};
 
 use crate::arguments::GenerateArguments;
 
 pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
-    let config = SampleConfig { temperature: arguments.temperature, top_k: arguments.top_k };
+    let config = SampleConfig {
+        temperature: arguments.temperature,
+        top_k: arguments.top_k,
+        ..SampleConfig::default()
+    };
     config.validate()?;
     let device = super::start_device(arguments.device)?;
     let (model, _) = super::load_model(&arguments.run, device)?;
@@ -22,17 +25,18 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
     }
     let tokens: Vec<i64> = context.iter().copied().map(i64::from).collect();
 
-    tch::manual_seed(arguments.seed as i64);
+    let mut sampler = Sampler::new(config, arguments.seed);
     let mut out = std::io::stdout().lock();
     out.write_all(&prompt)?;
-    let mut decoder = Decoder::new(&model, model.initial_state(1));
-    let mut logits = decoder.feed(&tokens);
+    let decoder = Decoder::new(&model);
+    let mut text = decoder.start();
+    let mut logits = decoder.feed(&mut text, &tokens);
     for _ in 0..arguments.tokens {
-        let token = sample(&logits, &config);
+        let token = sampler.draw(&Vec::<f32>::try_from(&logits)?, &text.recent());
         out.write_all(&tokenizer.decode_after(&context, &[token as u32]))?;
         context.push(token as u32);
         out.flush()?;
-        logits = decoder.step(&Tensor::from_slice(&[token])).squeeze_dim(0);
+        logits = decoder.step(&mut [&mut text], &[token]).squeeze_dim(0);
     }
     writeln!(out)?;
     Ok(())

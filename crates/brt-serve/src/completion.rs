@@ -142,7 +142,8 @@ impl CompletionStream {
     /// Why there is none.
     pub async fn collect(mut self) -> Result<Completion, RequestError> {
         let logprobs = self.has_scores.then(Logprobs::default);
-        let open = |index| Choice { index, text: String::new(), logprobs: logprobs.clone(), finish_reason: None };
+        let open =
+            |index| Choice { index, text: String::new(), logprobs: logprobs.clone(), finish_reason: None };
         let mut choices: Vec<Choice> = (0..self.num_open).map(open).collect();
         while let Some(piece) = self.next().await? {
             for choice in piece.choices {

@@ -83,7 +83,10 @@ impl Generation {
     /// # Panics
     /// Where the continuation has ended.
     pub fn draw(&mut self, logits: &[f32], recent: &[i64]) -> Drawn {
-        assert!(self.finish_reason.is_none(), "draw: expected a continuation that goes on, got one that has ended");
+        assert!(
+            self.finish_reason.is_none(),
+            "draw: expected a continuation that goes on, got one that has ended"
+        );
         let token = self.sampler.draw(logits, recent);
         let log_probabilities = log_probabilities(logits);
         self.num_drawn += 1;

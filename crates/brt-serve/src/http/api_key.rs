@@ -32,7 +32,9 @@ impl ApiKey {
         let error = |got: &str| ServeError::ApiKey { got: got.to_owned() };
         match key.len() {
             0 => Err(error("none")),
-            1..=MAX_LEN if key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Self { digest: digest(key.as_bytes()) }),
+            1..=MAX_LEN if key.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Ok(Self { digest: digest(key.as_bytes()) })
+            }
             1..=MAX_LEN => Err(error("others")),
             len => Err(error(&format!("{len} bytes"))),
         }
@@ -55,7 +57,11 @@ fn digest(key: &[u8]) -> [u8; 32] {
 }
 
 /// Lets requests with the key through.
-pub(super) async fn check(State(key): State<ApiKey>, request: Request, next: Next) -> Result<Response, RequestError> {
+pub(super) async fn check(
+    State(key): State<ApiKey>,
+    request: Request,
+    next: Next,
+) -> Result<Response, RequestError> {
     let header = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
     let presented = header.and_then(|value| {
         let (scheme, key) = value.split_at_checked(7)?;
@@ -82,7 +88,8 @@ mod tests {
             assert!(!key.is(other.as_bytes()), "{other}");
         }
         assert_eq!(format!("{key:?}"), "ApiKey");
-        let cases = [("", "none"), (" \n", "none"), ("two words", "others"), (&"x".repeat(1025), "1025 bytes")];
+        let cases =
+            [("", "none"), (" \n", "none"), ("two words", "others"), (&"x".repeat(1025), "1025 bytes")];
         for (text, got) in cases {
             let expected = format!("API key: expected 1 to 1024 visible ASCII characters, got {got}");
             assert_eq!(ApiKey::new(text).unwrap_err().to_string(), expected);

@@ -17,7 +17,8 @@ pub(super) struct Fields {
 impl Fields {
     /// Reads an object; `known`: the fields that it may have.
     pub(super) fn parse(body: &[u8], known: &[&str]) -> Result<Self, RequestError> {
-        let value: Value = serde_json::from_slice(body).map_err(|e| RequestError::Json { got: e.to_string() })?;
+        let value: Value =
+            serde_json::from_slice(body).map_err(|e| RequestError::Json { got: e.to_string() })?;
         match value {
             Value::Object(values) => Self::new(values, "", known),
             other => Err(RequestError::Json { got: quote(&other) }),
@@ -64,7 +65,12 @@ impl Fields {
     }
 
     /// Returns the fields of an object in a field.
-    pub(super) fn object(&mut self, name: &str, prefix: &'static str, known: &[&str]) -> Result<Self, RequestError> {
+    pub(super) fn object(
+        &mut self,
+        name: &str,
+        prefix: &'static str,
+        known: &[&str],
+    ) -> Result<Self, RequestError> {
         let values = self.read(name, "an object", |v| v.as_object().cloned())?;
         Self::new(values.unwrap_or_default(), prefix, known)
     }

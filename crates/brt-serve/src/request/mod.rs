@@ -132,8 +132,12 @@ impl CompletionRequest {
         let expected = format!("up to {MAX_STOPS} strings of 1 to {MAX_STOP_LEN} bytes");
         let wrong = self.stop.iter().find(|stop| !(1..=MAX_STOP_LEN).contains(&stop.len()));
         match (wrong, self.stop.len()) {
-            (Some(stop), _) => Err(RequestError::value("stop", expected, format!("one of {} bytes", stop.len()))),
-            (None, len) if len > MAX_STOPS => Err(RequestError::value("stop", expected, format!("{len} strings"))),
+            (Some(stop), _) => {
+                Err(RequestError::value("stop", expected, format!("one of {} bytes", stop.len())))
+            }
+            (None, len) if len > MAX_STOPS => {
+                Err(RequestError::value("stop", expected, format!("{len} strings")))
+            }
             _ => Ok(()),
         }
     }
@@ -143,7 +147,8 @@ impl CompletionRequest {
         if num_texts == 0 {
             return Err(RequestError::value("prompt", "at least one text", "an empty list"));
         }
-        let (expected, got) = (format!("prompts times n up to {MAX_CHOICES}"), format!("{num_texts} times {}", self.n));
+        let (expected, got) =
+            (format!("prompts times n up to {MAX_CHOICES}"), format!("{num_texts} times {}", self.n));
         let fits = num_texts * self.n <= MAX_CHOICES;
         if fits { Ok(()) } else { Err(RequestError::value("prompt", expected, got)) }
     }
@@ -161,7 +166,9 @@ impl CompletionRequest {
         }
         match (self.n, self.prompt.num_texts()) {
             (1, 1) => Ok(()),
-            (1, texts) => Err(RequestError::value("prompt", "one text in a session", format!("{texts} texts"))),
+            (1, texts) => {
+                Err(RequestError::value("prompt", "one text in a session", format!("{texts} texts")))
+            }
             (n, _) => Err(RequestError::value("n", "1 in a session", n)),
         }
     }

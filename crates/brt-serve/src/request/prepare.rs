@@ -74,7 +74,12 @@ pub(crate) fn prepare(
     Ok(prompts)
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str, place: TextPlace, wants_offsets: bool) -> Result<Encoded, RequestError> {
+fn encode(
+    tokenizer: &Tokenizer,
+    text: &str,
+    place: TextPlace,
+    wants_offsets: bool,
+) -> Result<Encoded, RequestError> {
     let encoding = tokenizer
         .encode(text.as_bytes(), place)
         .map_err(|error| RequestError::value("prompt", "a text that has tokens", error))?;
@@ -108,7 +113,9 @@ fn decode(tokenizer: &Tokenizer, tokens: &[u32]) -> (String, Vec<usize>) {
 
 fn check_tokens(tokens: &[u32], vocab_size: usize) -> Result<(), RequestError> {
     match tokens.iter().find(|&&token| token as usize >= vocab_size) {
-        Some(token) => Err(RequestError::value("prompt", format!("tokens from 0 to {}", vocab_size - 1), token)),
+        Some(token) => {
+            Err(RequestError::value("prompt", format!("tokens from 0 to {}", vocab_size - 1), token))
+        }
         None => Ok(()),
     }
 }

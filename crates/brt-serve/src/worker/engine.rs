@@ -55,8 +55,20 @@ impl<'a> Engine<'a> {
     ) -> Self {
         let decoder = Decoder::new(model);
         let (waiting, feeding, ready) = Default::default();
-        gauges.sessions.store(sessions.len(), SeqCst);
-        Self { decoder, tokenizer, limits, sessions, gauges, waiting, feeding, ready, rows: vec![], has_worked: false }
+        let engine = Self {
+            decoder,
+            tokenizer,
+            limits,
+            sessions,
+            gauges,
+            waiting,
+            feeding,
+            ready,
+            rows: vec![],
+            has_worked: false,
+        };
+        engine.count();
+        engine
     }
 
     /// Works until it is told to stop, and returns the number of sessions that could not be saved.
@@ -68,9 +80,9 @@ impl<'a> Engine<'a> {
             self.read_piece();
             self.join();
             self.step();
+            self.finish();
             self.sessions.expire();
-            self.gauges.running.store(self.num_texts(), SeqCst);
-            self.gauges.sessions.store(self.sessions.len(), SeqCst);
+            self.count();
         }
         self.stop();
         self.sessions.save_all()
@@ -187,10 +199,24 @@ impl<'a> Engine<'a> {
                 self.rows[idx].set_logits(logits);
             }
         }
+    }
+
+    /// Ends the texts that are complete, and counts before their clients hear of it.
+    fn finish(&mut self) {
         for row in &mut self.rows {
             row.finish(&mut self.sessions);
+        }
+        self.count();
+        for row in &mut self.rows {
             row.deliver();
         }
+        self.rows.retain(|row| !row.is_done());
+    }
+
+    fn count(&self) {
+        let continued = self.rows.iter().filter(|row| row.goes_on()).count();
+        self.gauges.running.store(self.feeding.len() + self.ready.len() + continued, SeqCst);
+        self.gauges.sessions.store(self.sessions.len(), SeqCst);
     }
 
     /// Tells all who wait that there will be no answer.

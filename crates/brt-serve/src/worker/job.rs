@@ -5,10 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use tokio::sync::mpsc;
 
 use super::gauges::Counted;
-use crate::{
-    FinishReason, GenerationConfig, Logprobs, RequestError,
-    request::PreparedPrompt,
-};
+use crate::{FinishReason, GenerationConfig, Logprobs, RequestError, request::PreparedPrompt};
 
 /// What the worker thread is told.
 #[derive(Debug)]

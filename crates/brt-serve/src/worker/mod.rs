@@ -19,7 +19,6 @@ use brt_data::Tokenizer;
 use brt_lm::LanguageModel;
 use tokio::sync::watch;
 
-pub(crate) use self::{gauges::Counted, job::Event};
 pub use self::gauges::Load;
 use self::{
     engine::Engine,
@@ -27,11 +26,10 @@ use self::{
     job::{Client, Job, Message},
     sessions::Sessions,
 };
+pub(crate) use self::{gauges::Counted, job::Event};
 use crate::{
     Completion, CompletionRequest, CompletionStream, GenerationConfig, Limits, RequestError, ServeError,
-    completion::Head,
-    request::prepare,
-    unique::random,
+    completion::Head, request::prepare, unique::random,
 };
 
 /// Pieces of an answer that wait for their client before its text waits, too.
@@ -73,7 +71,11 @@ impl Worker {
     ///
     /// # Errors
     /// A limit of 0, or a folder of sessions that cannot be used.
-    pub fn start(model: LanguageModel, tokenizer: Tokenizer, config: WorkerConfig) -> Result<Self, ServeError> {
+    pub fn start(
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        config: WorkerConfig,
+    ) -> Result<Self, ServeError> {
         config.limits.validate()?;
         let (messages, inbox) = mpsc::channel();
         let (end, ended) = watch::channel(());
@@ -100,7 +102,8 @@ impl Worker {
         let thread = Mutex::new(Some(thread.map_err(|source| ServeError::Start { source })?));
         is_ready.recv().map_err(|_| ServeError::WorkerEnded)??;
         let created = crate::unique::now();
-        let shared = Shared { messages, gauges, tokenizer, vocab_size, fingerprint, created, config, thread, ended };
+        let shared =
+            Shared { messages, gauges, tokenizer, vocab_size, fingerprint, created, config, thread, ended };
         Ok(Self { shared: Arc::new(shared) })
     }
 

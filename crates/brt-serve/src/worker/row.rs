@@ -99,7 +99,8 @@ impl Row {
     ) -> Self {
         let job = &call.job;
         let before: Vec<u32> = text.recent().iter().map(|&token| token as u32).collect();
-        let config = GenerationConfig { seed: job.config.seed.wrapping_add(idx as u64), ..job.config.clone() };
+        let config =
+            GenerationConfig { seed: job.config.seed.wrapping_add(idx as u64), ..job.config.clone() };
         let (echo, start) = echo.unzip();
         let start = start.unwrap_or(0);
         Self {
@@ -135,6 +136,11 @@ impl Row {
     /// Returns whether the client has read nothing for that long.
     pub(super) fn is_stalled(&self, limit: Duration) -> bool {
         self.stalled.is_some_and(|since| since.elapsed() >= limit)
+    }
+
+    /// Returns whether the text is still read or drawn.
+    pub(super) fn goes_on(&self) -> bool {
+        self.text.is_some()
     }
 
     /// Returns whether all is drawn and delivered.

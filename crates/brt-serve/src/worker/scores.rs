@@ -113,7 +113,8 @@ impl DrawnScores {
 
 /// Returns the likeliest tokens, the first of equals first.
 fn likeliest(log_probabilities: &[f32], num: usize) -> Vec<usize> {
-    let likelier = |a: &usize, b: &usize| log_probabilities[*b].total_cmp(&log_probabilities[*a]).then(a.cmp(b));
+    let likelier =
+        |a: &usize, b: &usize| log_probabilities[*b].total_cmp(&log_probabilities[*a]).then(a.cmp(b));
     let mut tokens: Vec<usize> = (0..log_probabilities.len()).collect();
     if num < tokens.len() {
         tokens.select_nth_unstable_by(num, likelier);
@@ -149,7 +150,10 @@ mod tests {
         assert_eq!(likeliest(&[-3., -1.], 20), [1, 0]);
 
         let score = Score::new(&tokenizer, 3 + 65, &[f32::NEG_INFINITY; 260], 0, 0);
-        assert_eq!((score.log_probability, score.top), (Some(LEAST), Some(TopLogprobs(vec![("A".into(), LEAST)]))));
+        assert_eq!(
+            (score.log_probability, score.top),
+            (Some(LEAST), Some(TopLogprobs(vec![("A".into(), LEAST)])))
+        );
     }
 
     #[test]

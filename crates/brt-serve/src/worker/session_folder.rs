@@ -75,7 +75,8 @@ impl SessionFolder {
             let entry = entry?;
             let name = entry.file_name();
             let key = name.to_str().and_then(|name| name.strip_prefix(BEFORE)?.strip_suffix(AFTER));
-            if let Some(key) = key.filter(|key| key.len() == 64 && key.bytes().all(|b| b.is_ascii_hexdigit())) {
+            if let Some(key) = key.filter(|key| key.len() == 64 && key.bytes().all(|b| b.is_ascii_hexdigit()))
+            {
                 files.push((entry.metadata()?.modified()?, key.to_owned()));
             }
         }

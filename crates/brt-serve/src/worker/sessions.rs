@@ -48,9 +48,18 @@ impl Session {
 impl<'a> Sessions<'a> {
     /// Returns the sessions of a folder, the last used first; none without one. A file that is no state of this model is
     /// logged and left alone.
-    pub(super) fn open(model: &'a LanguageModel, limits: &Limits, folder: Option<&Path>) -> Result<Self, ServeError> {
-        let mut sessions =
-            Self { model, max: limits.max_sessions, idle: limits.session_idle, folder: None, known: HashMap::new() };
+    pub(super) fn open(
+        model: &'a LanguageModel,
+        limits: &Limits,
+        folder: Option<&Path>,
+    ) -> Result<Self, ServeError> {
+        let mut sessions = Self {
+            model,
+            max: limits.max_sessions,
+            idle: limits.session_idle,
+            folder: None,
+            known: HashMap::new(),
+        };
         if let Some(path) = folder {
             let error = |source| ServeError::Sessions { path: path.into(), source };
             let folder = SessionFolder::open(path, limits.max_saved_sessions).map_err(error)?;

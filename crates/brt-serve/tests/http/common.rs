@@ -35,7 +35,7 @@ pub(crate) fn model(seed: u64) -> LanguageModel {
     // An untrained model says the last token again and again; one with large weights has a text that depends on all.
     for (name, mut parameter) in model.params().named() {
         if !name.contains("embedding") {
-            tch::no_grad(|| parameter.g_mul_scalar_(4.));
+            let _ = tch::no_grad(|| parameter.g_mul_scalar_(4.));
         }
     }
     model

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     memory::{Slots, has_kernels, slice, with_kinds},
-    simd::{Element, Simd, exp, kernel, sum_lanes},
+    simd::{Element, Simd, exp, kernel},
     threads::{self, TASK_VALUES},
 };
 
@@ -105,7 +105,7 @@ unsafe fn rows_in_place_by<S: Simd, E: Element>(
                 sums = sums.add(exp(E::load::<S>(row.as_ptr().add(j)).add(shift)));
             }
             let rest: f32 = row[whole..].iter().map(|x| (x.value() - largest).exp()).sum();
-            let log_sum = largest + (sum_lanes(sums) + rest).ln();
+            let log_sum = largest + (sums.sum() + rest).ln();
             nats[i] = (log_sum - target_logit) * mask[i];
 
             let (shift, factor) = (S::splat(-log_sum), S::splat(mask[i]));

@@ -8,6 +8,7 @@
 //! * [`rms_norm`], [`add_rms_norm`]: one pass over memory instead of a chain of tensor operations,
 //! * [`cross_entropy`]: of rows of logits, its gradient written over them,
 //! * [`split_heads`]: keys, values and queries of heads from one product,
+//! * [`few_rows_product`], [`row_attention`]: what single tokens need, in float32 also of weights in bfloat16,
 //! * [`adamw`]: one operation over all parameters; [`mean_squares`], [`matrix_rms`], [`update_matrix`]: those of Adafactor,
 //! * [`in_bfloat16`]: matrix products in bfloat16,
 //! * [`segments`]: keeps the inputs of a segment, and computes it again in the backward pass,
@@ -20,6 +21,7 @@ mod adafactor;
 mod attention;
 mod cross_entropy;
 mod cuda;
+mod few;
 mod ffi;
 mod function;
 mod heads;
@@ -39,6 +41,7 @@ pub use adafactor::{MatrixStep, is_matrix, matrix_rms, mean_squares, update_matr
 pub use attention::{Attention, Window, attention, has_attention};
 pub use cross_entropy::cross_entropy;
 pub use cuda::{load_cuda, loaded_library};
+pub use few::{MAX_FEW_ROWS, RowKeys, few_rows_product, is_product_of_few_rows, row_attention};
 pub use function::{attach, backward};
 pub use heads::{HeadNorm, split_heads};
 pub use info::{

@@ -29,7 +29,7 @@ pub use attention::{
     LogitTerms, Sight, attention, causal_mask, composed_attention, reference_attention, safe_softmax,
 };
 pub use dropout::Mode;
-pub use linear::Linear;
+pub use linear::{Linear, product_of_few_rows};
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm, unit_norm};
 pub use params::{Params, Scope};

@@ -28,7 +28,24 @@ impl Linear {
     /// # Shapes
     /// `x`: `[.., in]`; result: `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        let Some(product) = product_of_few_rows(x, &self.weight) else {
+            return x.linear(&self.weight, self.bias.as_ref());
+        };
+        match &self.bias {
+            Some(bias) => product + bias,
+            None => product,
+        }
+    }
+
+    /// Returns the products with several layers without bias, one beside the other, where few rows make that the fastest
+    /// ([`brt_native::few_rows_product`]).
+    ///
+    /// # Shapes
+    /// `x`: `[.., in]`; result: `[.., sum of out]`.
+    pub(crate) fn few_rows(layers: &[&Self], x: &Tensor) -> Option<Tensor> {
+        let products = layers.iter().map(|layer| product_of_few_rows(x, &layer.weight));
+        let products = products.collect::<Option<Vec<_>>>()?;
+        Some(Tensor::cat(&products, -1))
     }
 
     /// Returns the weights of several layers without bias with the same input as one matrix, in the kind in which products are
@@ -41,6 +58,11 @@ impl Linear {
         let joined = Tensor::cat(&weights, 0);
         joined.to_kind(brt_native::product_kind(&joined))
     }
+}
+
+/// Returns `x · weightᵀ` of a few rows, `[.., in]` and `[out, in]`; nothing where there are many, or gradients.
+pub fn product_of_few_rows(x: &Tensor, weight: &Tensor) -> Option<Tensor> {
+    brt_native::is_product_of_few_rows(x, weight).then(|| brt_native::few_rows_product(x, weight))
 }
 
 fn weight(p: &Scope, in_dim: i64, out_dim: i64, scale: f64) -> Tensor {

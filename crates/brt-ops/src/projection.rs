@@ -140,8 +140,11 @@ impl Projection {
     /// # Shapes
     /// Result: `[L · HD, E]` of L matrices.
     pub fn weights(&self) -> Tensor {
-        let layers = [&self.key, &self.value, &self.query].into_iter().chain(&self.cross_query);
-        Linear::joined(&layers.collect::<Vec<_>>())
+        Linear::joined(&self.matrices())
+    }
+
+    fn matrices(&self) -> Vec<&Linear> {
+        [&self.key, &self.value, &self.query].into_iter().chain(&self.cross_query).collect()
     }
 
     /// Returns keys, values and queries of `x`. `after_norm` acts on the normalised input (dropout).
@@ -149,7 +152,11 @@ impl Projection {
     /// # Shapes
     /// `x`: `[.., len, E]`; results: `[.., H, len, D]`.
     pub fn forward(&self, x: &Tensor, after_norm: impl Fn(Tensor) -> Tensor) -> Projected {
-        self.forward_with(&self.weights(), x, after_norm)
+        let u = self.input(x, after_norm);
+        match Linear::few_rows(&self.matrices(), &u) {
+            Some(joined) => self.split(&joined),
+            None => self.split(&u.linear::<Tensor>(&self.weights(), None)),
+        }
     }
 
     /// As [`Self::forward`], with what [`Self::weights`] has returned.
@@ -159,19 +166,28 @@ impl Projection {
         x: &Tensor,
         after_norm: impl Fn(Tensor) -> Tensor,
     ) -> Projected {
-        let mut u = after_norm(self.norm.forward(x)); // [.., len, E]
-        if let Some(ids) = &self.state_ids {
-            u = u + ids;
+        self.split(&self.input(x, after_norm).linear::<Tensor>(weights, None))
+    }
+
+    /// Returns what the matrices multiply, `[.., len, E]`.
+    fn input(&self, x: &Tensor, after_norm: impl Fn(Tensor) -> Tensor) -> Tensor {
+        let u = after_norm(self.norm.forward(x));
+        match &self.state_ids {
+            Some(ids) => u + ids,
+            None => u,
         }
+    }
+
+    /// Makes heads of the product with all matrices, `[.., len, L · HD]`.
+    fn split(&self, joined: &Tensor) -> Projected {
         let norm = match self.config.qk_norm {
             QkNorm::Unit => HeadNorm::Unit,
             QkNorm::None => HeadNorm::None,
         };
         let shape = [self.config.num_heads, self.config.head_dim];
-        let joined = u.linear::<Tensor>(weights, None); // [.., len, L · HD]
         let parts = match self.cross_query {
-            None => split_heads(&joined, [norm, HeadNorm::None, norm], shape, UNIT_EPSILON),
-            Some(_) => split_heads(&joined, [norm, HeadNorm::None, norm, norm], shape, UNIT_EPSILON),
+            None => split_heads(joined, [norm, HeadNorm::None, norm], shape, UNIT_EPSILON),
+            Some(_) => split_heads(joined, [norm, HeadNorm::None, norm, norm], shape, UNIT_EPSILON),
         };
         let mut parts = parts.into_iter();
         let mut next = || parts.next().expect("a part for each matrix");

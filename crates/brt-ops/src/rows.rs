@@ -1,6 +1,6 @@
 //! Attention of single tokens, one of each text: what decoding does. Every row has keys of its own.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{Queries, composed_attention, dims};
 
@@ -44,6 +44,12 @@ impl<'a> RowKeys<'a> {
     pub fn all(keys: &'a Tensor, values: &'a Tensor) -> Self {
         Self { keys, values, num_seen: keys.size()[2], next_slot: 0 }
     }
+
+    fn native(&self, tables: Option<&'a RingTables>) -> brt_native::RowKeys<'a> {
+        let Self { keys, values, num_seen, next_slot } = *self;
+        let bias = tables.and_then(|tables| Some((tables.bias.as_ref()?, tables.window_len - next_slot)));
+        brt_native::RowKeys { keys, values, num_seen, bias }
+    }
 }
 
 /// Returns what the token of each row reads: `softmax(temperature · query · keysᵀ + bias) · values`, zeros for one that sees
@@ -58,6 +64,16 @@ impl<'a> RowKeys<'a> {
 pub fn row_attention(queries: &Queries, rows: &[RowKeys], tables: Option<&RingTables>) -> Tensor {
     let [batch, _, one, _] = dims("queries", &queries.heads);
     assert_eq!([batch, one], [rows.len() as i64, 1], "queries: expected one for each row");
+    let has_rotation = tables.is_some_and(|tables| tables.rotation.is_some());
+    if queries.heads.device() == Device::Cpu && queries.heads.kind() == Kind::Float && !has_rotation {
+        let rows: Vec<brt_native::RowKeys> = rows.iter().map(|row| row.native(tables)).collect();
+        return brt_native::row_attention(&queries.heads, queries.temperature.as_ref(), &rows);
+    }
+    composed_rows(queries, rows, tables)
+}
+
+/// Row by row.
+fn composed_rows(queries: &Queries, rows: &[RowKeys], tables: Option<&RingTables>) -> Tensor {
     let queries = queries.scaled();
     let read: Vec<Tensor> = rows
         .iter()
@@ -84,4 +100,66 @@ fn composed_row(query: &Tensor, row: &RowKeys, tables: Option<&RingTables>) -> T
         None => keys,
     };
     composed_attention(query, &keys, &values, bias.as_ref(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PositionConfig, WindowShape, WindowTables, Windows};
+
+    /// Rings that begin anywhere, rows that see few keys or none, with and without bias: as one row after the other, and as
+    /// the keys in their order give it.
+    #[test]
+    fn both_ways_give_the_same() {
+        tch::manual_seed(1);
+        let draw = |size: &[i64]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+        for (window_len, head_dim) in [(1, 4), (7, 20), (19, 64), (33, 83)] {
+            let table = WindowTables::new(
+                WindowShape::token(window_len, window_len),
+                &PositionConfig::PAPER,
+                8,
+                Device::Cpu,
+            );
+            let bias = draw(&[3, window_len]);
+            let tables = RingTables::new(window_len, Some(&bias), None);
+            let rings: Vec<[Tensor; 2]> =
+                (0..4).map(|_| [&[1, 3, window_len, head_dim]; 2].map(|s| draw(s))).collect();
+            let rows: Vec<RowKeys> = rings
+                .iter()
+                .enumerate()
+                .map(|(i, [keys, values])| RowKeys {
+                    keys,
+                    values,
+                    num_seen: window_len,
+                    next_slot: (5 * i as i64) % window_len,
+                })
+                .collect();
+            let queries = Queries { heads: draw(&[4, 3, 1, head_dim]), temperature: Some(draw(&[3])) };
+            let got = row_attention(&queries, &rows, Some(&tables));
+            let composed = composed_rows(&queries, &rows, Some(&tables));
+            assert!((&got - &composed).abs().max().double_value(&[]) < 1e-5);
+            for (i, row) in rows.iter().enumerate() {
+                let order = |x: &Tensor| x.roll([-row.next_slot], [2]);
+                let own = Queries {
+                    heads: queries.heads.narrow(0, i as i64, 1),
+                    temperature: queries.temperature.as_ref().map(Tensor::shallow_clone),
+                };
+                let sight = crate::Sight::Band { tables: &table, bias: Some(&bias) };
+                let windows = Windows::alone(order(row.keys), order(row.values));
+                let expected = crate::attention(&own, &windows, sight, None);
+                assert!((got.narrow(0, i as i64, 1) - expected).abs().max().double_value(&[]) < 1e-5);
+            }
+            let few: Vec<RowKeys> = rows
+                .iter()
+                .enumerate()
+                .map(|(i, row)| {
+                    let num_seen = (i as i64 - 1).clamp(0, window_len);
+                    RowKeys { num_seen, next_slot: num_seen, ..*row }
+                })
+                .collect();
+            let got = row_attention(&queries, &few, Some(&tables));
+            let composed = composed_rows(&queries, &few, Some(&tables));
+            assert!((got - composed).abs().max().double_value(&[]) < 1e-5);
+        }
+    }
 }

@@ -102,7 +102,7 @@ impl LayerText {
     /// Computes anew what follows from a state that was read from a file.
     pub(super) fn restore(&mut self, layer: &Layer) {
         if let (Some(states), Some(cell)) = (&mut self.states, layer.cell()) {
-            states.projected = cell.project(&states.state);
+            states.projected = project(cell, &states.state);
         }
     }
 
@@ -151,8 +151,7 @@ pub(super) enum BlockStart {
 
 impl States {
     fn new(cell: &RecurrentCell, state: Tensor, before: KvCache) -> Self {
-        let projected = cell.project(&state);
-        Self { state, projected, before }
+        Self { projected: project(cell, &state), state, before }
     }
 
     fn copy(&self) -> Self {
@@ -187,4 +186,11 @@ impl States {
     pub(super) fn windows(&self) -> Windows {
         Windows::alone(self.projected.keys.shallow_clone(), self.projected.values.shallow_clone())
     }
+}
+
+/// Returns the projections of a state, keys and values in float32 for tokens to read.
+fn project(cell: &RecurrentCell, state: &Tensor) -> Projected {
+    let projected = cell.project(state);
+    let [keys, values] = [&projected.keys, &projected.values].map(|x| x.to_kind(Kind::Float));
+    Projected { keys, values, ..projected }
 }

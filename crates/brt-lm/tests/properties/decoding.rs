@@ -4,7 +4,11 @@ use brt_lm::{Decoder, LanguageModel, ModelState, TextState};
 use proptest::prelude::*;
 use tch::Tensor;
 
-use crate::{ROUNDING, any_case, common::tokens, forward, relative};
+use crate::{
+    ROUNDING, any_case,
+    common::{build_seeded, tokens},
+    forward, relative,
+};
 
 /// Rows of a state as texts of their own, after `num_tokens`.
 fn resume(decoder: &Decoder, state: &ModelState, batch: i64, num_tokens: i64) -> Vec<TextState> {
@@ -119,6 +123,33 @@ proptest! {
                 let error = relative(&logits.get(row as i64), &expected);
                 prop_assert!(error <= ROUNDING, "{}: row {row}, step {step}: {error}", case.name);
             }
+        }
+    }
+}
+
+/// With matrices in bfloat16 the logits are those of float32 but for the rounding of matrices and inputs to eight bits, in
+/// pieces and token by token; the model is the same by its hash.
+#[test]
+fn bfloat16_rounds_and_no_more() {
+    const EIGHT_BITS: f64 = 0.03;
+    for (name, config) in crate::common::every_model(3, 4, 9) {
+        let [exact, halved] = [0, 1].map(|_| build_seeded(config.clone(), 1));
+        let halved = halved.into_bfloat16();
+        assert_eq!(exact.hash(), halved.hash(), "{name}");
+        let text = list(&tokens(1, 24, 1).get(0));
+        let run = |model: &LanguageModel, piece_len: usize| {
+            let decoder = Decoder::new(model);
+            let mut state = decoder.start();
+            let pieces = text.chunks(piece_len).map(|piece| match piece {
+                [token] => decoder.step(&mut [&mut state], &[*token]),
+                _ => decoder.feed_all(&mut state, piece),
+            });
+            Tensor::cat(&pieces.collect::<Vec<_>>(), 0)
+        };
+        let expected = run(&exact, 24);
+        for piece_len in [24, 7, 1] {
+            let error = relative(&run(&halved, piece_len), &expected);
+            assert!(error <= EIGHT_BITS, "{name}: pieces of {piece_len}: {error}");
         }
     }
 }

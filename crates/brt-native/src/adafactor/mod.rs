@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     memory::{Slots, slice},
-    simd::{Simd, kernel, sum_lanes},
+    simd::{Simd, kernel},
     threads::{self, TASK_VALUES},
 };
 
@@ -190,7 +190,7 @@ unsafe fn add_squares_by<S: Simd>(g: &[f32], rows: &mut [f32], columns: &mut [f3
                 let to = columns.as_mut_ptr().add(j);
                 S::load(to).add(square).store(to);
             }
-            sum_lanes(sums)
+            sums.sum()
         };
         for j in whole..width {
             sum += g[j] * g[j];
@@ -232,7 +232,7 @@ unsafe fn sum_squares_by<S: Simd>(
                 updates = y.mul_add(y, updates);
                 parameters = p.mul_add(p, parameters);
             }
-            [sum_lanes(updates), sum_lanes(parameters)]
+            [updates.sum(), parameters.sum()]
         };
         for j in whole..width {
             of_update += (g[j] * column_factors[j]).powi(2);

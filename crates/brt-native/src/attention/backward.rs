@@ -148,7 +148,7 @@ impl Job {
             self.sums::<S>((logits, row), &packed[KEYS].rows, queries.clone(), sums);
             for i in queries {
                 let gradient = &mut sums.values[(i - start) * sums.row..][..width];
-                temperature[0] += dot::<S, f32>(gradient, &tile.unscaled.starting(i)[..width]);
+                temperature[0] += dot::<S, f32, f32>(gradient, &tile.unscaled.starting(i)[..width]);
                 rows::scale::<S>(gradient, self.temperature(head));
             }
         }

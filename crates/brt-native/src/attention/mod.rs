@@ -12,6 +12,7 @@ mod view;
 
 use tch::{Device, Kind, Tensor};
 
+pub(crate) use self::rows::softmax;
 use self::{
     backward::{Flow, Gradients, Incoming, backward},
     band::{Band, Visible},

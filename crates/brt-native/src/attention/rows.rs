@@ -1,6 +1,6 @@
 //! What happens to rows of logits between the products.
 
-use crate::simd::{MAX_LANES, Simd, exp, sum_lanes};
+use crate::simd::{MAX_LANES, Simd, exp};
 
 /// Logit of the invisible key that only denominators count.
 const INVISIBLE: f32 = -1000.;
@@ -124,7 +124,7 @@ step!(Add, |x, [other]| x.add(other), 1);
 /// # Safety
 /// As [`Step::apply`].
 #[inline(always)]
-pub(super) unsafe fn softmax<S: Simd>(row: &mut [f32], bias: Option<&[f32]>) -> (f32, f32) {
+pub(crate) unsafe fn softmax<S: Simd>(row: &mut [f32], bias: Option<&[f32]>) -> (f32, f32) {
     // SAFETY: the caller's.
     unsafe {
         let largest = S::splat(INVISIBLE);
@@ -134,7 +134,7 @@ pub(super) unsafe fn softmax<S: Simd>(row: &mut [f32], bias: Option<&[f32]>) -> 
         };
         let largest = lanes(largest).fold(INVISIBLE, f32::max);
         let sums = update(Exp { shift: S::splat(-largest), sums: S::splat(0.) }, row, []).sums;
-        let sum = sum_lanes(sums) + (INVISIBLE - largest).exp();
+        let sum = sums.sum() + (INVISIBLE - largest).exp();
         (largest + sum.ln(), 1. / sum)
     }
 }
@@ -162,7 +162,7 @@ pub(super) unsafe fn softmax_backward<S: Simd>(
         if let Some(multiplier) = multiplier {
             multiply::<S>(gradients, multiplier);
         }
-        let mean: f32 = sum_lanes(update(Dot { sums: zero }, gradients, [row]).sums); // Σ p g
+        let mean: f32 = update(Dot { sums: zero }, gradients, [row]).sums.sum(); // Σ p g
         update(ShiftAndMultiply { shift: S::splat(-mean) }, gradients, [row]);
         if let Some(multiplier) = multiplier {
             multiply::<S>(row, multiplier);

@@ -84,7 +84,7 @@ unsafe fn forward_rows_by<S: Simd, E: Element>(
             // SAFETY: the caller's.
             unsafe {
                 let x = &x[at.clone()];
-                *scale = 1. / (dot::<S, E>(x, x) + eps).sqrt();
+                *scale = 1. / (dot::<S, E, E>(x, x) + eps).sqrt();
                 combine::<S, E>(x, *scale, x, 0., &mut heads[at]);
             }
         }
@@ -147,7 +147,7 @@ unsafe fn backward_rows_by<S: Simd, E: Element>(
             let (y, dy) = (&heads[at.clone()], &gradients[at.clone()]);
             // y = s x with s = 1 / sqrt(Σ x² + ε): dx = s (dy − y Σ y dy).
             // SAFETY: the caller's.
-            unsafe { combine::<S, E>(dy, *scale, y, -dot::<S, E>(y, dy), &mut dx[at]) };
+            unsafe { combine::<S, E>(dy, *scale, y, -dot::<S, E, E>(y, dy), &mut dx[at]) };
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The rows of a norm.
 
-use crate::simd::{Element, Simd, dot, kernel, sum_lanes};
+use crate::simd::{Element, Simd, dot, kernel};
 
 /// What a norm is made with.
 #[derive(Clone, Copy)]
@@ -42,7 +42,7 @@ unsafe fn forward_rows_by<S: Simd, U: Element, Y: Element>(
         }
         // SAFETY: the caller's.
         unsafe {
-            let mean = dot::<S, f32>(row, row) / width as f32;
+            let mean = dot::<S, f32, f32>(row, row) / width as f32;
             *scale = 1. / (mean + eps).sqrt();
             scale_row::<S, Y>(row, weight, *scale, &mut y[at..at + width]);
         }
@@ -128,7 +128,7 @@ unsafe fn backward_rows_by<S: Simd, Y: Element>(
                 let to = dweight.as_mut_ptr().add(j);
                 product.mul_add(scales, S::load(to)).store(to);
             }
-            let mut sum = sum_lanes(sums);
+            let mut sum = sums.sum();
             for j in whole..width {
                 let product = (*dy.add(j)).value() * *x.add(j);
                 sum += product * weight[j];

@@ -141,6 +141,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn round(self) -> Self;
     /// `2^self` of whole numbers from −126 to 127.
     unsafe fn exp2_of_whole(self) -> Self;
+    /// The sum of its values.
+    unsafe fn sum(self) -> f32;
 }
 
 /// Returns `e^x` of values up to 0, within two units in the last place; 2⁻¹²⁶ for those below −87.3.
@@ -165,33 +167,21 @@ pub(crate) unsafe fn exp<S: Simd>(x: S) -> S {
     }
 }
 
-/// Returns the sum of the values of a vector.
-///
-/// # Safety
-/// As [`Simd::splat`].
-#[inline(always)]
-pub(crate) unsafe fn sum_lanes<S: Simd>(vector: S) -> f32 {
-    let mut values = [0.; MAX_LANES];
-    // SAFETY: the caller's; no vector is longer.
-    unsafe { vector.store(values.as_mut_ptr()) };
-    values[..S::LANES].iter().sum()
-}
-
 /// Returns `Σ a b`.
 ///
 /// # Safety
 /// As [`Simd::splat`].
 #[inline(always)]
-pub(crate) unsafe fn dot<S: Simd, E: Element>(a: &[E], b: &[E]) -> f32 {
+pub(crate) unsafe fn dot<S: Simd, A: Element, B: Element>(a: &[A], b: &[B]) -> f32 {
     let whole = a.len() - a.len() % S::LANES;
     assert!(b.len() == a.len(), "rows of one length");
     // SAFETY: the caller's; lengths were checked.
     let mut sum = unsafe {
         let mut sums = S::splat(0.);
         for j in (0..whole).step_by(S::LANES) {
-            sums = E::load::<S>(a.as_ptr().add(j)).mul_add(E::load::<S>(b.as_ptr().add(j)), sums);
+            sums = A::load::<S>(a.as_ptr().add(j)).mul_add(B::load::<S>(b.as_ptr().add(j)), sums);
         }
-        sum_lanes(sums)
+        sums.sum()
     };
     for j in whole..a.len() {
         sum += a[j].value() * b[j].value();

@@ -66,4 +66,8 @@ impl Simd for Portable {
     unsafe fn exp2_of_whole(self) -> Self {
         Self(self.0.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23)))
     }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        self.0.iter().sum()
+    }
 }

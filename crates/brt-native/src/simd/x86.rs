@@ -7,7 +7,7 @@ use super::Simd;
 /// Implements [`Simd`] by one instruction for each method.
 macro_rules! simd {
     ($name:ident($vector:ty), $lanes:literal, $panel:literal, $load:ident, $store:ident, $splat:ident, $add:ident,
-     $mul:ident, $max:ident, $fma:ident, $round:expr, $exp2:expr, $load_bfloat16:ident, $store_bfloat16:ident) => {
+     $mul:ident, $max:ident, $fma:ident, $round:expr, $exp2:expr, $sum:expr, $load_bfloat16:ident, $store_bfloat16:ident) => {
         /// Vector of one instruction set.
         #[derive(Debug, Clone, Copy)]
         pub(crate) struct $name($vector);
@@ -61,6 +61,10 @@ macro_rules! simd {
             unsafe fn exp2_of_whole(self) -> Self {
                 Self(unsafe { $exp2(self.0) })
             }
+            #[inline(always)]
+            unsafe fn sum(self) -> f32 {
+                unsafe { $sum(self.0) }
+            }
         }
     };
 }
@@ -80,6 +84,7 @@ simd!(
     _mm512_fmadd_ps,
     _mm512_roundscale_ps::<NEAREST>,
     exp2_512,
+    _mm512_reduce_add_ps,
     load_bfloat16_512,
     store_bfloat16_512
 );
@@ -96,6 +101,7 @@ simd!(
     _mm256_fmadd_ps,
     _mm256_round_ps::<NEAREST>,
     exp2_256,
+    sum_256,
     load_bfloat16_256,
     store_bfloat16_256
 );
@@ -111,6 +117,14 @@ fn exp2_512(n: __m512) -> __m512 {
 fn exp2_256(n: __m256) -> __m256 {
     let bits = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     _mm256_castsi256_ps(_mm256_slli_epi32::<23>(bits))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sum_256(x: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }
 
 #[target_feature(enable = "avx512f")]

@@ -218,6 +218,9 @@ impl Panel<'_> {
         if self.x_scale == Scale::Linear {
             return xs.ticks(5);
         }
+        if xs.min > xs.max {
+            return vec![]; // Nothing to draw.
+        }
         let (first, last) = (xs.min.ceil() as i32, xs.max.floor() as i32);
         let stride = ((last - first) / 6 + 1).max(1);
         (first..=last).step_by(stride as usize).map(|power| 2f64.powi(power)).collect()

@@ -12,6 +12,14 @@ pub enum ServeError {
         /// The limit.
         name: &'static str,
     },
+    /// A tokenizer of another model.
+    #[error("tokenizer: expected one of at most {vocab_size} tokens as the model has, got one of {got}")]
+    Vocabulary {
+        /// Tokens of the model.
+        vocab_size: usize,
+        /// Tokens of the tokenizer.
+        got: usize,
+    },
     /// A key that no client can send.
     #[error("API key: expected 1 to 1024 visible ASCII characters, got {got}")]
     ApiKey {
@@ -164,6 +172,12 @@ pub enum RequestError {
         /// The limit.
         max: usize,
     },
+    /// Too many connections are open.
+    #[error("connections: expected at most {max} at once, got one more; try again later")]
+    TooManyConnections {
+        /// The limit.
+        max: usize,
+    },
     /// The server is shutting down.
     #[error("server: expected to go on, got a signal to stop")]
     Stopping,
@@ -199,6 +213,7 @@ impl RequestError {
             Self::TooManySessions { .. } => (429, "too_many_sessions"),
             Self::TooManyRequests { .. } => (429, "too_many_requests"),
             Self::Failed => (500, "worker_failed"),
+            Self::TooManyConnections { .. } => (503, "too_many_connections"),
             Self::Stopping => (503, "shutting_down"),
         }
     }

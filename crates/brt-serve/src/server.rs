@@ -15,17 +15,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{ApiKey, ServeError, Worker, http::Timed, router};
+use crate::{ApiKey, RequestError, ServeError, Worker, http::Timed, router};
 
 /// Longest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// How long connections may take to close after the last answer.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
-/// What a connection over the limit is told.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\
-    retry-after: 1\r\ncontent-length: 124\r\n\r\n\
-    {\"error\":{\"message\":\"connections: too many at once\",\"type\":\"server_error\",\"param\":null,\"code\":\"too_many_connections\"}}      ";
-
 /// Serves completions at `address` until SIGINT or SIGTERM. `ready` is told the address once it is listened to.
 ///
 /// The first signal lets running requests end, for [`crate::Limits::shutdown_time`] at most; the second ends them at once.
@@ -130,6 +125,7 @@ struct Connections {
     app: Router,
     http: http1::Builder,
     stall_time: Duration,
+    max: usize,
     free: Arc<Semaphore>,
     graceful: GracefulShutdown,
 }
@@ -143,6 +139,7 @@ impl Connections {
             app: router(worker.clone(), key),
             http,
             stall_time: limits.stall_time,
+            max: limits.max_connections,
             free: Arc::new(Semaphore::new(limits.max_connections)),
             graceful: GracefulShutdown::new(),
         }
@@ -150,7 +147,7 @@ impl Connections {
 
     fn start(&self, stream: TcpStream) {
         let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
-            let _ = stream.try_write(TOO_MANY); // It has seldom been read when the connection is closed.
+            refuse(&stream, self.max);
             return;
         };
         let _ = stream.set_nodelay(true); // A piece of an answer is worth a packet.
@@ -168,4 +165,15 @@ impl Connections {
     async fn close(self) {
         let _ = timeout(CLOSE_TIME, self.graceful.shutdown()).await; // Who reads too slowly does not get the rest.
     }
+}
+
+/// Tells a client that there are too many, without waiting for what it has to say: it may not read the answer.
+fn refuse(stream: &TcpStream, max: usize) {
+    let body = RequestError::TooManyConnections { max }.body().to_string();
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         retry-after: 1\r\nconnection: close\r\n\r\n{body}"
+    );
+    let _ = stream.try_write(answer.as_bytes());
 }

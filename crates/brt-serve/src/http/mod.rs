@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use axum::{
     Json, Router,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -56,7 +56,11 @@ async fn models(State(worker): State<Worker>) -> Json<Value> {
     Json(json!({"object": "list", "data": [describe(&worker)]}))
 }
 
-async fn model(State(worker): State<Worker>, Path(id): Path<String>) -> Result<Json<Value>, RequestError> {
+async fn model(
+    State(worker): State<Worker>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, RequestError> {
+    let id = id.map_or_else(|error| error.to_string(), |Path(id)| id);
     match id == worker.name() {
         true => Ok(Json(describe(&worker))),
         false => Err(RequestError::Model { expected: worker.name().to_owned(), got: id }),

@@ -70,18 +70,21 @@ impl Worker {
     /// Starts the thread, which first reads the saved sessions.
     ///
     /// # Errors
-    /// A limit of 0, or a folder of sessions that cannot be used.
+    /// A limit of 0, a tokenizer with tokens that the model does not have, or a folder of sessions that cannot be used.
     pub fn start(
         model: LanguageModel,
         tokenizer: Tokenizer,
         config: WorkerConfig,
     ) -> Result<Self, ServeError> {
         config.limits.validate()?;
+        let (vocab_size, got) = (model.config().vocab_size as usize, tokenizer.vocab_size());
+        if got > vocab_size {
+            return Err(ServeError::Vocabulary { vocab_size, got });
+        }
         let (messages, inbox) = mpsc::channel();
         let (end, ended) = watch::channel(());
         let (ready, is_ready) = mpsc::channel();
         let gauges = Arc::new(Gauges::default());
-        let vocab_size = model.config().vocab_size as usize;
         let fingerprint = format!("fp_{}", &model.hash()[..12]);
         let thread = {
             let (tokenizer, config, gauges) = (tokenizer.clone(), config.clone(), Arc::clone(&gauges));

@@ -204,6 +204,7 @@ fn wrong_places() {
         ),
         ("GET /", 404, "not_found", "path: expected /v1/completions, /v1/models or /healthz, got /"),
         ("GET /v1/models/other", 404, "model_not_found", "model: expected `tiny`, got `other`"),
+        ("GET /v1/models/%ff", 404, "model_not_found", "model: expected `tiny`, got `Invalid UTF-8 in `id``"),
         ("GET /v1/completions", 405, "method_not_allowed", "method: expected POST for this path, got GET"),
         ("POST /v1/models", 405, "method_not_allowed", "method: expected GET for this path, got POST"),
         ("DELETE /healthz", 405, "method_not_allowed", "method: expected GET for this path, got DELETE"),

@@ -126,7 +126,10 @@ fn so_many_connections_are_open() {
     let server = Server::limited(|limits| limits.max_connections = 2);
     let open = [server.connect(), server.connect()];
     let refused = Answer::read(server.connect());
-    assert_eq!((refused.status, refused.message().as_str()), (503, "connections: too many at once"));
+    assert_eq!(
+        (refused.status, refused.message().as_str()),
+        (503, "connections: expected at most 2 at once, got one more; try again later")
+    );
     drop(open);
     std::thread::sleep(Duration::from_millis(200));
     assert!(!server.text("next", 4).is_empty());

@@ -9,4 +9,5 @@ mod limits;
 mod scores;
 mod sessions;
 mod shutdown;
+mod start;
 mod streams;

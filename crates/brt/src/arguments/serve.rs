@@ -12,7 +12,7 @@ pub(crate) struct ServeArguments {
     /// Folder of the run; its name is the model's
     pub(crate) run: PathBuf,
     /// Address to listen on
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
     /// File with the key that clients must send [default: the variable BRT_API_KEY, or no key]
     #[arg(long, value_name = "FILE")]
@@ -21,9 +21,9 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) sessions: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) limits: LimitArguments,
-    #[command(flatten)]
     pub(crate) device: DeviceArguments,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
 }
 
 /// What is served at most; the defaults are those of [`Limits`].
@@ -31,46 +31,46 @@ pub(crate) struct ServeArguments {
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArguments {
     /// Bytes of a request's body
-    #[arg(long, default_value_t = Limits::default().max_body_bytes, value_parser = at_least_1)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_body_bytes, value_parser = at_least_1)]
     max_body_bytes: usize,
     /// Tokens of all prompts of a request
-    #[arg(long, default_value_t = Limits::default().max_prompt_tokens, value_parser = at_least_1)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_prompt_tokens, value_parser = at_least_1)]
     max_prompt_tokens: usize,
     /// Tokens that a request may ask for
-    #[arg(long, default_value_t = Limits::default().max_tokens, value_parser = at_least_1)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_tokens, value_parser = at_least_1)]
     max_tokens: usize,
     /// Texts that are continued at once
-    #[arg(long, default_value_t = Limits::default().max_running, value_parser = at_least_1)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_running, value_parser = at_least_1)]
     max_running: usize,
     /// Requests that wait for their turn
-    #[arg(long, default_value_t = Limits::default().max_waiting, value_parser = at_least_1)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_waiting, value_parser = at_least_1)]
     max_waiting: usize,
     /// Open connections
-    #[arg(long, default_value_t = Limits::default().max_connections, value_parser = at_least_1)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_connections, value_parser = at_least_1)]
     max_connections: usize,
     /// Sessions in memory; the one not used for longest gives way
-    #[arg(long, default_value_t = Limits::default().max_sessions, value_parser = at_least_1)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_sessions, value_parser = at_least_1)]
     max_sessions: usize,
     /// Sessions in the folder; the one not used for longest gives way
-    #[arg(long, default_value_t = Limits::default().max_saved_sessions, value_parser = at_least_1)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_saved_sessions, value_parser = at_least_1)]
     max_saved_sessions: usize,
     /// Seconds without a request after which a session leaves the memory
-    #[arg(long, default_value_t = Limits::default().session_idle.as_secs(), value_parser = seconds)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().session_idle.as_secs(), value_parser = seconds)]
     session_idle_secs: u64,
     /// Seconds for the head of a request, and between two requests of a connection
-    #[arg(long, default_value_t = Limits::default().head_time.as_secs(), value_parser = seconds)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().head_time.as_secs(), value_parser = seconds)]
     head_secs: u64,
     /// Seconds for the body of a request
-    #[arg(long, default_value_t = Limits::default().body_time.as_secs(), value_parser = seconds)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().body_time.as_secs(), value_parser = seconds)]
     body_secs: u64,
     /// Seconds after which a client that reads nothing of its answer is given up
-    #[arg(long, default_value_t = Limits::default().stall_time.as_secs(), value_parser = seconds)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().stall_time.as_secs(), value_parser = seconds)]
     stall_secs: u64,
     /// Seconds for a request and its whole answer
-    #[arg(long, default_value_t = Limits::default().request_time.as_secs(), value_parser = seconds)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().request_time.as_secs(), value_parser = seconds)]
     request_secs: u64,
     /// Seconds for which running requests go on after SIGINT or SIGTERM; a second signal ends them at once
-    #[arg(long, default_value_t = Limits::default().shutdown_time.as_secs(), value_parser = seconds)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().shutdown_time.as_secs(), value_parser = seconds)]
     shutdown_secs: u64,
 }
 

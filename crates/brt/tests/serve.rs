@@ -1,4 +1,5 @@
 //! `brt serve` as a user meets it: a real process, a real socket, a real SIGTERM.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 
@@ -25,16 +26,17 @@ struct Server {
 impl Server {
     fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut start = String::new();
-        loop {
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut server = Self { child, stderr, address: String::new(), start: String::new() };
+        while server.address.is_empty() {
             let mut line = String::new();
-            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it has ended: {start}");
-            start += &line;
+            assert_ne!(server.stderr.read_line(&mut line).unwrap(), 0, "it has ended: {}", server.start);
+            server.start += &line;
             if let Some((_, address)) = line.trim().split_once("listening on http://") {
-                return Self { child, stderr, address: address.to_owned(), start };
+                server.address = address.to_owned();
             }
         }
+        server
     }
 
     fn connect(&self, head: &str, body: &str) -> TcpStream {
@@ -68,6 +70,13 @@ impl Server {
         let mut rest = String::new();
         self.stderr.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // A test that fails leaves none behind.
+        let _ = self.child.wait();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a client gets wrong is one sentence that names it.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::common::{Options, Server};
 
@@ -158,19 +158,14 @@ fn mistakes_are_answered() {
         ),
     ];
     for (body, param, expected) in cases {
-        for stream in [false, true] {
-            // A request to stream is refused in the same way.
-            let body = if stream {
-                body.replace("{\"prompt\": \"a\"", "{\"prompt\": \"a\", \"stream\": true")
-            } else {
-                body.into()
-            };
-            let answer = server.request("POST /v1/completions", "", &body);
-            if body.matches("\"stream\"").count() == 2 {
-                continue;
+        // A request to stream is refused in the same way.
+        let streamed = body.replacen("{\"prompt\"", "{\"stream\": true, \"prompt\"", 1);
+        for body in [body, &streamed] {
+            let answer = server.request("POST /v1/completions", "", body);
+            assert_eq!(answer.status, 400, "{body}");
+            if !expected.contains(" at line ") || body != streamed {
+                assert_eq!(answer.message(), expected, "{body}");
             }
-            let message = answer.message();
-            assert_eq!((answer.status, message.as_str()), (400, expected), "{body}");
             let error = answer.json()["error"].take();
             assert_eq!(error["type"], "invalid_request_error");
             assert_eq!(error["param"].as_str().unwrap_or_default(), param, "{body}");
@@ -269,5 +264,4 @@ fn a_key_is_asked_for() {
         Server::start().request(completions, "authorization: Bearer \r\n", r#"{"prompt": "a"}"#).status,
         200
     );
-    let _: Value = server.health();
 }

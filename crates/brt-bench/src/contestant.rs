@@ -4,7 +4,9 @@ use std::{path::Path, time::Instant};
 
 use brt_data::SegmentBatch;
 use brt_lm::{Decoder, LanguageModel, ModelState};
-use brt_trainer::{LanguageModelTraining, Learner, LearnerConfig, RunConfig, StepReport, TrainError};
+use brt_trainer::{
+    LanguageModelTraining, Learner, LearnerConfig, Precision, RunConfig, StepReport, TrainError,
+};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -195,9 +197,10 @@ impl Contestant {
             return Err(ContestantError::Short { path, expected: prompt_len, got });
         };
         let prompt: Vec<i64> = prompt.iter().map(|&byte| byte.into()).collect();
+        let halved = self.halved();
         synchronise(self.device);
         let (start, cpu) = (Instant::now(), brt_native::cpu_secs());
-        let decoder = Decoder::new(self.model());
+        let decoder = Decoder::new(halved.as_ref().unwrap_or_else(|| self.model()));
         let mut text = decoder.start();
         let mut logits = decoder.feed(&mut text, &prompt);
         for _ in 1..num_tokens {
@@ -210,8 +213,27 @@ impl Contestant {
             wall_secs: start.elapsed().as_secs_f64(),
             cpu_secs: brt_native::cpu_secs() - cpu,
             num_tokens,
-            way: "in float32; keys, values and states kept; the prompt block by block",
+            way: match halved {
+                Some(_) => "matrices in bfloat16; keys, values and states kept; the prompt block by block",
+                None => "in float32; keys, values and states kept; the prompt block by block",
+            },
         })
+    }
+
+    /// Returns a copy of the model with its matrices in bfloat16, where it is trained so.
+    fn halved(&self) -> Option<LanguageModel> {
+        if self.learner.model.precision == Precision::F32 {
+            return None;
+        }
+        let copy = LanguageModel::new(self.model().config().clone(), 1, self.device).ok()?;
+        tch::no_grad(|| {
+            for ((_, mut own), (_, trained)) in
+                copy.params().named().into_iter().zip(self.model().params().named())
+            {
+                own.copy_(&trained);
+            }
+        });
+        Some(copy.into_bfloat16())
     }
 }
 

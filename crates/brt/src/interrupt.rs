@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks for a checkpoint, the second ends at once.
+//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once.
 
 use std::{
     process::exit,
@@ -28,8 +28,8 @@ impl Stop {
     }
 }
 
-/// Listens to signals from now on; the second one ends the process.
-pub(crate) fn listen() -> anyhow::Result<Stop> {
+/// Listens to signals from now on; the first one prints `message`, the second one ends the process.
+pub(crate) fn listen(message: &'static str) -> anyhow::Result<Stop> {
     let stop = Stop { flag: Arc::default(), signal: Arc::new(AtomicI32::new(SIGINT)) };
     let (flag, seen) = (Arc::clone(&stop.flag), Arc::clone(&stop.signal));
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -40,9 +40,7 @@ pub(crate) fn listen() -> anyhow::Result<Stop> {
             }
             seen.store(signal, Ordering::Relaxed);
             flag.store(true, Ordering::Relaxed);
-            crate::output::line(
-                "stopping after this step; a second signal ends at once and loses the steps since the last checkpoint",
-            );
+            crate::output::line(message);
         }
     });
     Ok(stop)

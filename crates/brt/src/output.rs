@@ -21,6 +21,17 @@ pub(crate) fn result(text: impl std::fmt::Display) {
     }
 }
 
+/// Prints a part of a text to standard output, at once. As [`result`] where the reader has gone.
+pub(crate) fn text(piece: &str) {
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(piece.as_bytes()).and_then(|()| out.flush()) {
+        if error.kind() != ErrorKind::BrokenPipe {
+            line(format!("error: standard output: {error}"));
+        }
+        exit(1);
+    }
+}
+
 /// Makes a panic one line: what was broken, and where. Users' mistakes are errors, found before; what is left is a
 /// defect of this program, or a machine without enough memory.
 pub(crate) fn short_panics() {
@@ -32,7 +43,8 @@ pub(crate) fn short_panics() {
         let payload = panic.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("unknown");
-        let first = text.lines().next().unwrap_or(text);
+        // libtorch's own errors come quoted, with the trace of its functions.
+        let first = text.lines().next().unwrap_or(text).split("\\n").next().unwrap_or(text);
         let place = panic.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
         let advice = match text.contains("memory") || text.contains("alloc") {
             true => "not enough memory? lower data.batch or the sizes of the model: ",

@@ -100,7 +100,7 @@ impl TextState {
         }
         text.recent = recent.into();
         for (layer, own) in model.layers().iter().zip(&mut text.layers) {
-            tch::no_grad(|| own.restore(layer));
+            tch::no_grad(|| model.in_own_kind(|| own.restore(layer)));
         }
         Ok(text)
     }

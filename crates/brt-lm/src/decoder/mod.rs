@@ -37,6 +37,16 @@ pub use self::{
 pub struct Decoder<'a> {
     model: &'a LanguageModel,
     tables: Vec<RingTables>, // of each layer
+    recurrence: Recurrence,
+}
+
+/// What becomes of recurrent states between blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recurrence {
+    /// As the model says.
+    Carried,
+    /// They start anew in every block.
+    Reset,
 }
 
 impl<'a> Decoder<'a> {
@@ -45,7 +55,14 @@ impl<'a> Decoder<'a> {
         let config = model.config();
         let tables = config.token_tables(config.window_len, model.params().device());
         let of_layer = |layer: &Layer| layer.tokens().ring_tables(&tables);
-        Self { model, tables: tch::no_grad(|| model.layers().iter().map(of_layer).collect()) }
+        let tables = tch::no_grad(|| model.layers().iter().map(of_layer).collect());
+        Self { model, tables, recurrence: Recurrence::Carried }
+    }
+
+    /// Returns a decoder whose recurrent states start anew in every block: the ablation in which nothing but attention crosses
+    /// a block.
+    pub fn with_reset_states(model: &'a LanguageModel) -> Self {
+        Self { recurrence: Recurrence::Reset, ..Self::new(model) }
     }
 
     /// Returns the state before the first token of a text.
@@ -63,14 +80,17 @@ impl<'a> Decoder<'a> {
         let unit = config.segment_len.unwrap_or(config.window_len) as u64;
         assert!(num_tokens % unit == 0, "num_tokens: expected a multiple of {unit}, got {num_tokens}");
         let mut text = TextState { layers: vec![], num_tokens, recent: [].into(), next_logits: None };
-        tch::no_grad(|| self.start_blocks(&mut text, state));
+        tch::no_grad(|| self.model.in_own_kind(|| self.start_blocks(&mut text, state)));
         text
     }
 
     /// Sets what layers remember to a state between blocks.
     fn start_blocks(&self, text: &mut TextState, state: &ModelState) {
         let config = self.model.config();
-        let state = self.model.clear_state(state);
+        let state = match self.recurrence {
+            Recurrence::Carried => self.model.clear_state(state),
+            Recurrence::Reset => self.model.reset_recurrent_states(state),
+        };
         let layers = self.model.layers().iter().zip(&state.layers);
         let layer = |(layer, state)| LayerText::new(layer, state, config.window_len, config.carry);
         text.layers = layers.map(layer).collect();

@@ -3,7 +3,7 @@
 use brt_ops::{Mode, WindowShape, WindowTables, Windows};
 use tch::Tensor;
 
-use super::{Decoder, TextState};
+use super::{Decoder, Recurrence, TextState};
 use crate::layer::attend_to_states;
 
 /// Most tokens of a text that go through the model at once.
@@ -16,9 +16,11 @@ impl Decoder<'_> {
         while !rest.is_empty() {
             let (len, is_whole) = self.piece_len(text, rest.len());
             let (piece, later) = rest.split_at(len);
-            let xs = tch::no_grad(|| match is_whole {
-                true => self.read_blocks(text, piece),
-                false => self.model.in_own_kind(|| self.read_part(text, piece)),
+            let xs = tch::no_grad(|| {
+                self.model.in_own_kind(|| match is_whole {
+                    true => self.read_blocks(text, piece),
+                    false => self.read_part(text, piece),
+                })
             });
             visit(&xs);
             rest = later;
@@ -30,6 +32,10 @@ impl Decoder<'_> {
     fn piece_len(&self, text: &TextState, num_left: usize) -> (usize, bool) {
         let config = self.model.config();
         let window_len = config.window_len as usize;
+        let to_end_of_block = (num_left.min(window_len - text.block_len(self.model) as usize), false);
+        if self.recurrence == Recurrence::Reset {
+            return to_end_of_block;
+        }
         let (unit, most) = match config.segment_len {
             Some(segment_len) => (segment_len as usize, segment_len as usize),
             None => (window_len, window_len.max(MAX_PIECE_LEN as usize / window_len * window_len)),
@@ -37,7 +43,7 @@ impl Decoder<'_> {
         if text.num_tokens % unit as u64 == 0 && num_left >= unit {
             return (most.min(num_left / unit * unit), true);
         }
-        (num_left.min(window_len - text.block_len(self.model) as usize), false)
+        to_end_of_block
     }
 
     /// Reads whole blocks from the start of a block on, as training does: `[len, E]`.

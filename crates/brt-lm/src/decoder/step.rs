@@ -4,7 +4,7 @@ use brt_native::MAX_FEW_ROWS;
 use brt_ops::{Mode, RowKeys, row_attention};
 use tch::{Kind, Tensor};
 
-use super::{Decoder, TextState, text_state::BlockStart};
+use super::{Decoder, Recurrence, TextState, text_state::BlockStart};
 
 impl Decoder<'_> {
     /// Reads one token of each of several texts, wherever they are, and returns the logits of the tokens after those. Rows
@@ -101,7 +101,8 @@ impl Decoder<'_> {
             return;
         }
         let clears = self.model.config().recurrence.as_ref().is_some_and(|r| r.clear_state);
-        let start = match clears && text.segment_position(self.model) == 0 {
+        let is_cleared = clears && text.segment_position(self.model) == 0;
+        let start = match is_cleared || self.recurrence == Recurrence::Reset {
             true => BlockStart::Cleared,
             false => BlockStart::Carried,
         };

@@ -132,7 +132,10 @@ proptest! {
 #[test]
 fn bfloat16_rounds_and_no_more() {
     const EIGHT_BITS: f64 = 0.03;
-    for (name, config) in crate::common::every_model(3, 4, 9) {
+    // Which neighbours a memory finds is all or nothing: rounding may find others.
+    let models =
+        crate::common::every_model(3, 20, 9).into_iter().filter(|(_, config)| config.memory.is_none());
+    for (name, config) in models {
         let [exact, halved] = [0, 1].map(|_| build_seeded(config.clone(), 1));
         let halved = halved.into_bfloat16();
         assert_eq!(exact.hash(), halved.hash(), "{name}");

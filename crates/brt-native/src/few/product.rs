@@ -54,6 +54,21 @@ unsafe fn columns_by<S: Simd, E: Element>(x: &[f32], weights: &[E], products: &m
     }
 }
 
+/// How many tiles ahead memory is asked for.
+const AHEAD: usize = 2;
+
+/// Asks for the memory at an address, which need not be there.
+#[inline(always)]
+fn prefetch<E>(address: *const E) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, to any address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Products of some rows with as many rows of the matrix as there are streams.
 #[inline(always)]
 unsafe fn tile<S: Simd, E: Element, const R: usize>(
@@ -73,6 +88,7 @@ unsafe fn tile<S: Simd, E: Element, const R: usize>(
         while j < whole {
             for s in 0..STREAMS {
                 let weight = E::load::<S>(weights[s].as_ptr().add(j));
+                prefetch(weights[s].as_ptr().wrapping_add(AHEAD * STREAMS * width + j));
                 for r in 0..R {
                     sums[r][s] = S::load(x[r].as_ptr().add(j)).mul_add(weight, sums[r][s]);
                 }

@@ -3,6 +3,7 @@
 mod bench;
 mod data;
 mod serve;
+mod text;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ pub(crate) use self::{
     bench::{BenchArguments, ContestantArguments},
     data::{DataCommand, JobArgument, PrepareArguments, SourceArguments, TrainTokenizerArguments},
     serve::ServeArguments,
+    text::{GenerateArguments, ScoreArguments, StateCommand, TextModelArguments, TextPrecision},
 };
 
 /// Trains, evaluates and runs Block-Recurrent Transformers and their baselines.
@@ -36,7 +38,12 @@ pub(crate) enum Command {
     /// Draw the learning curves of one or several runs.
     Plot(PlotArguments),
     /// Continue a text with the model of a run.
-    Generate(GenerateArguments),
+    Generate(Box<GenerateArguments>),
+    /// Score texts with the model of a run, with and without its state.
+    Score(ScoreArguments),
+    /// Look at files of states.
+    #[command(subcommand)]
+    State(StateCommand),
     /// Print size, shape and parameters of the model of a run or a configuration.
     Info(InfoArguments),
     /// Make a run of weights of the official code (safetensors).
@@ -143,29 +150,6 @@ pub(crate) struct PlotArguments {
     /// File to write, .svg or .png
     #[arg(long)]
     pub(crate) out: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GenerateArguments {
-    /// Folder of the run.
-    pub(crate) run: PathBuf,
-    /// Text to continue; - for standard input
-    #[arg(long)]
-    pub(crate) prompt: String,
-    /// Number of tokens to draw.
-    #[arg(long, default_value_t = 256)]
-    pub(crate) tokens: usize,
-    /// Divides the logits; 0 takes the likeliest token.
-    #[arg(long, default_value_t = 0.8)]
-    pub(crate) temperature: f64,
-    /// Draw from this many likeliest tokens only.
-    #[arg(long)]
-    pub(crate) top_k: Option<i64>,
-    /// Seed of the draws.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    #[command(flatten)]
-    pub(crate) device: DeviceArguments,
 }
 
 #[derive(Debug, Args)]

@@ -5,12 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use brt_serve::Limits;
 use clap::Args;
 
-use super::DeviceArguments;
+use super::TextModelArguments;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// Folder of the run; its name is the model's
-    pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: TextModelArguments,
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
@@ -20,8 +20,6 @@ pub(crate) struct ServeArguments {
     /// Folder in which sessions outlast the server [default: they end with it]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) sessions: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) device: DeviceArguments,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 }

@@ -1,55 +1,198 @@
 //! `brt generate`: continues a text, token by token.
 
-use std::io::{Read, Write};
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use anyhow::{Context, Result, bail};
-use brt_data::TextPlace;
-use brt_lm::{Decoder, SampleConfig, Sampler};
+use anyhow::{Result, bail};
+use brt_data::Tokenizer;
+use brt_lm::{Decoder, SampleConfig, TextState};
+use brt_serve::{FinishReason, Generation, GenerationConfig};
+use serde::Serialize;
 
-use crate::arguments::GenerateArguments;
+use super::text;
+use crate::{arguments::GenerateArguments, interrupt, output};
 
-pub(super) fn run(arguments: &GenerateArguments) -> Result<()> {
-    let config = SampleConfig {
-        temperature: arguments.temperature,
-        top_k: arguments.top_k,
-        ..SampleConfig::default()
-    };
-    config.validate()?;
-    let device = super::start_device(arguments.device)?;
-    let (model, _) = super::load_model(&arguments.run, device)?;
-    let prompt = read_prompt(&arguments.prompt)?;
-    let tokenizer = brt_trainer::load_tokenizer(&arguments.run)?;
-    let mut context = tokenizer.encode(&prompt, TextPlace::Start).context("--prompt")?.tokens;
-    if context.is_empty() {
+/// One continuation.
+struct Sample {
+    state: TextState,
+    generation: Generation,
+    record: Record,
+}
+
+/// What `--json` prints of a continuation.
+#[derive(Serialize)]
+struct Record {
+    sample: u16,
+    seed: u64,
+    text: String,
+    tokens: Vec<i64>,
+    /// In nats, by the model alone.
+    log_probabilities: Vec<f32>,
+    /// Absent where it was interrupted.
+    finish_reason: Option<FinishReason>,
+    num_prompt_tokens: usize,
+    /// Tokens since the text began, in all.
+    num_tokens: u64,
+}
+
+pub(super) fn run(arguments: &GenerateArguments) -> Result<ExitCode> {
+    check(arguments)?;
+    let sample = sample_config(arguments);
+    sample.validate()?;
+    let (model, tokenizer) = text::load(&arguments.model)?;
+    let decoder = Decoder::new(&model);
+    let mut state = text::start(&decoder, &model, arguments.load_state.as_deref())?;
+    let prompt = read_prompt(arguments)?;
+    let tokens = text::encode(&tokenizer, &prompt, &state, "prompt")?.tokens;
+    if tokens.is_empty() && state.num_tokens() == 0 {
         bail!("--prompt: expected at least one token, got a text that has none");
     }
-    let tokens: Vec<i64> = context.iter().copied().map(i64::from).collect();
-
-    let mut sampler = Sampler::new(config, arguments.seed);
-    let mut out = std::io::stdout().lock();
-    out.write_all(&prompt)?;
-    let decoder = Decoder::new(&model);
-    let mut text = decoder.start();
-    let mut logits = decoder.feed(&mut text, &tokens);
-    for _ in 0..arguments.tokens {
-        let token = sampler.draw(&Vec::<f32>::try_from(&logits)?, &text.recent());
-        out.write_all(&tokenizer.decode_after(&context, &[token as u32]))?;
-        context.push(token as u32);
-        out.flush()?;
-        logits = decoder.step(&mut [&mut text], &[token]).squeeze_dim(0);
+    let stop = interrupt::listen("stopping; a second signal ends at once")?;
+    text::feed(&decoder, &mut state, &tokens, &stop.flag);
+    if let (Some(prompt), false) = (&arguments.prompt, arguments.json) {
+        if prompt != "-" {
+            output::text(prompt);
+        }
     }
-    writeln!(out)?;
+    let mut samples: Vec<Sample> = (0..arguments.samples)
+        .map(|idx| Sample::new(idx, &state, (arguments, &tokenizer, sample), tokens.len()))
+        .collect();
+    drop(state);
+    draw(&decoder, &mut samples, arguments, &stop.flag);
+    let state = finish(samples, arguments);
+    if let Some(path) = &arguments.save_state {
+        state.save(path, &model)?;
+        output::line(format!(
+            "{}: the state after {} tokens",
+            path.display(),
+            output::exact(state.num_tokens())
+        ));
+    }
+    Ok(match stop.flag.load(Ordering::Relaxed) {
+        true => ExitCode::from(stop.exit_code()),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// Checks what can be checked before anything is read.
+fn check(arguments: &GenerateArguments) -> Result<()> {
+    if let Some(path) = &arguments.save_state {
+        text::check_writable("--save-state", path)?;
+        if arguments.samples > 1 {
+            bail!("--save-state: expected one sample, got {}", arguments.samples);
+        }
+    }
+    let has_prompt = arguments.prompt.is_some() || arguments.prompt_file.is_some();
+    if !has_prompt && arguments.load_state.is_none() {
+        bail!("--prompt: expected a text to continue (--prompt, --prompt-file or --load-state), got none");
+    }
+    if arguments.prompt.as_deref() == Some("") {
+        bail!("--prompt: expected a text to continue, got none");
+    }
+    if arguments.stop.iter().any(String::is_empty) {
+        bail!("--stop: expected a text, got none");
+    }
     Ok(())
 }
 
-fn read_prompt(prompt: &str) -> Result<Vec<u8>> {
-    let mut bytes = prompt.as_bytes().to_vec();
-    if prompt == "-" {
-        bytes.clear();
-        std::io::stdin().read_to_end(&mut bytes).context("reading the prompt from standard input")?;
-    }
+fn sample_config(arguments: &GenerateArguments) -> SampleConfig {
+    let GenerateArguments { temperature, top_k, top_p, min_p, repetition_penalty, .. } = *arguments;
+    let temperature = if arguments.greedy { 0. } else { temperature };
+    SampleConfig { repetition_penalty, temperature, top_k, top_p, min_p }
+}
+
+/// Returns the prompt; nothing where a state goes on without one.
+fn read_prompt(arguments: &GenerateArguments) -> Result<Vec<u8>> {
+    let (name, bytes) = match (&arguments.prompt, &arguments.prompt_file) {
+        (Some(prompt), _) if prompt == "-" => ("--prompt -".into(), text::bytes(Path::new("-"))?),
+        (Some(prompt), _) => ("--prompt".to_owned(), prompt.clone().into_bytes()),
+        (None, Some(path)) => (format!("--prompt-file {}", path.display()), text::bytes(path)?),
+        (None, None) => return Ok(vec![]),
+    };
     if bytes.is_empty() {
-        bail!("--prompt: expected a text to continue, got none");
+        bail!("{name}: expected a text to continue, got none");
     }
     Ok(bytes)
+}
+
+impl Sample {
+    fn new(
+        idx: u16,
+        state: &TextState,
+        (arguments, tokenizer, sample): (&GenerateArguments, &Tokenizer, SampleConfig),
+        num_prompt_tokens: usize,
+    ) -> Self {
+        let before: Vec<u32> = state.recent().iter().map(|&token| token as u32).collect();
+        let seed = arguments.seed.wrapping_add(idx.into());
+        let (max_tokens, stop) = (arguments.max_tokens, arguments.stop.clone());
+        let config = GenerationConfig { sample, max_tokens, stop, seed };
+        let record = Record {
+            sample: idx,
+            seed,
+            text: String::new(),
+            tokens: vec![],
+            log_probabilities: vec![],
+            finish_reason: None,
+            num_prompt_tokens,
+            num_tokens: 0,
+        };
+        Self { state: state.copy(), generation: Generation::new(tokenizer, &before, config), record }
+    }
+
+    /// Draws a token and returns the text that is certain.
+    fn draw(&mut self) -> (i64, String) {
+        let logits = self.state.next_logits().expect("there is a prompt");
+        let logits = Vec::<f32>::try_from(logits).expect("a vector");
+        let drawn = self.generation.draw(&logits, &self.state.recent());
+        self.record.tokens.push(drawn.token);
+        self.record.log_probabilities.push(drawn.log_probability);
+        self.record.text += &drawn.text;
+        (drawn.token, drawn.text)
+    }
+}
+
+/// Draws until all samples have ended, all of them side by side; the text of a single one is printed as it comes.
+fn draw(decoder: &Decoder, samples: &mut [Sample], arguments: &GenerateArguments, stop: &AtomicBool) {
+    let prints = samples.len() == 1 && !arguments.json;
+    while !stop.load(Ordering::Relaxed) {
+        let mut running: Vec<&mut Sample> =
+            samples.iter_mut().filter(|sample| sample.generation.finish_reason().is_none()).collect();
+        if running.is_empty() {
+            return;
+        }
+        let mut tokens = vec![];
+        for sample in &mut running {
+            let (token, piece) = sample.draw();
+            tokens.push(token);
+            if prints {
+                output::text(&piece);
+            }
+        }
+        let mut states: Vec<&mut TextState> = running.iter_mut().map(|sample| &mut sample.state).collect();
+        let _ = decoder.step(&mut states, &tokens);
+    }
+}
+
+/// Prints what is left to print, and returns the state of the first sample.
+fn finish(samples: Vec<Sample>, arguments: &GenerateArguments) -> TextState {
+    let is_single = samples.len() == 1;
+    let mut first = None;
+    for Sample { state, mut generation, mut record } in samples {
+        record.finish_reason = generation.finish_reason();
+        let rest = generation.finish();
+        record.text += &rest;
+        record.num_tokens = state.num_tokens();
+        if arguments.json {
+            output::result(serde_json::to_string(&record).expect("a record of plain values"));
+        } else if is_single {
+            output::text(&format!("{rest}\n"));
+        } else {
+            output::result(format!("--- sample {}, seed {}\n{}", record.sample, record.seed, record.text));
+        }
+        first.get_or_insert(state);
+    }
+    first.expect("at least one sample")
 }

@@ -8,7 +8,10 @@ mod eval;
 mod generate;
 mod info;
 mod plot;
+mod score;
 mod serve;
+mod state;
+mod text;
 mod time;
 mod train;
 mod weights;
@@ -41,7 +44,9 @@ pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCo
         Command::Train(arguments) => return train::run(arguments, overrides),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),
-        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Generate(arguments) => return generate::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
+        Command::State(command) => state::run(&command),
         Command::Info(arguments) => info::run(&arguments, overrides),
         Command::Import(arguments) => weights::import(&arguments, overrides),
         Command::Export(arguments) => weights::export(&arguments),

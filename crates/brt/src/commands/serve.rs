@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use brt_serve::{ApiKey, Worker, WorkerConfig};
 
+use super::text;
 use crate::{arguments::ServeArguments, output};
 
 /// The variable that holds the key where no file does.
@@ -12,11 +13,9 @@ const KEY_VARIABLE: &str = "BRT_API_KEY";
 
 pub(super) fn run(arguments: &ServeArguments) -> Result<()> {
     let key = api_key(arguments.api_key_file.as_deref())?;
-    let device = super::start_device(arguments.device)?;
-    let (model, _) = super::load_model(&arguments.run, device)?;
-    let tokenizer = brt_trainer::load_tokenizer(&arguments.run)?;
+    let (model, tokenizer) = text::load(&arguments.model)?;
     let config = WorkerConfig {
-        name: model_name(&arguments.run)?,
+        name: model_name(&arguments.model.run)?,
         limits: arguments.limits.limits(),
         sessions: arguments.sessions.clone(),
     };

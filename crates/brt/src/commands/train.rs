@@ -38,7 +38,9 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
         resume: if arguments.resume { Resume::IfThere } else { Resume::Never },
         build: build_facts(env!("BRT_COMMIT")),
     };
-    let stop = interrupt::listen()?;
+    let stop = interrupt::listen(
+        "stopping after this step; a second signal ends at once and loses the steps since the last checkpoint",
+    )?;
     let run = Run::new(config, options)?;
     let mut display = Display::new(num_steps);
     match run.run(&stop.flag, |progress| display.show(progress))? {

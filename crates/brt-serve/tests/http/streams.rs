@@ -6,9 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use brt_data::Tokenizer;
+use brt_serve::{CompletionRequest, Limits, Worker, WorkerConfig};
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Server};
+use crate::common::{Answer, Server, model};
 
 /// Returns the choices of a stream, put together, each with its reasons to end.
 fn together(events: &[Value], num_choices: usize) -> Vec<(String, Vec<Value>)> {
@@ -138,4 +140,54 @@ fn an_error_in_mid_stream_is_an_event() {
         "request: expected to be done within 1 seconds, got no end; ask for fewer tokens"
     );
     server.wait_for("running", 0);
+}
+
+/// A connection whose client reads nothing is closed: it would take the place of others.
+#[test]
+fn a_connection_that_is_not_read_is_closed() {
+    let server = Server::limited(|limits| {
+        limits.max_tokens = 1_000_000;
+        limits.max_connections = 1;
+        limits.stall_time = Duration::from_secs(1);
+    });
+    let body = json!({"prompt": "a", "max_tokens": 1_000_000, "stream": true, "logprobs": 20});
+    let slow = server.send(&body);
+    let start = Instant::now();
+    sleep(Duration::from_millis(200));
+    assert_eq!(server.request("GET /healthz", "", "").status, 503);
+    while server.request("GET /healthz", "", "").status == 503 {
+        assert!(start.elapsed() < Duration::from_secs(60), "it is still open");
+        sleep(Duration::from_millis(50));
+    }
+    drop(slow);
+}
+
+/// So it is without a connection.
+#[test]
+fn a_stream_that_is_not_read_is_given_up() {
+    let stall_time = Duration::from_secs(1);
+    let limits = Limits { max_tokens: 1_000_000, stall_time, ..Limits::default() };
+    let config = WorkerConfig { name: "tiny".into(), limits, sessions: None };
+    let worker = Worker::start(model(0), Tokenizer::t5_bytes(), config).unwrap();
+    let request = CompletionRequest { max_tokens: 1_000_000, ..CompletionRequest::new("a") };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let mut stream = worker.stream(request).await.unwrap();
+        assert!(stream.next().await.unwrap().is_some());
+        let start = Instant::now();
+        while worker.load().running > 0 {
+            assert!(start.elapsed() < Duration::from_secs(20), "it still runs");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(start.elapsed() >= stall_time);
+        let error = loop {
+            match stream.next().await {
+                Ok(piece) => assert!(piece.is_some()),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(
+            error.to_string(),
+            "connection: expected a client that reads within 1 seconds, got a slower one"
+        );
+    });
 }

@@ -2,8 +2,8 @@
 #![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
 
 use brt_data::Tokenizer;
-use brt_lm::{CellLayout, Gate, LanguageModel, ModelConfig, RecurrenceConfig};
-use brt_serve::{CompletionRequest, Worker};
+use brt_lm::{CellLayout, Gate, LanguageModel, ModelConfig, RecurrenceConfig, SampleConfig};
+use brt_serve::{CompletionRequest, Limits, Worker, WorkerConfig};
 use tch::Device;
 
 #[tokio::main]
@@ -22,18 +22,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         recurrence: Some(recurrence),
         ..ModelConfig::paper()
     };
-    let worker = Worker::start(LanguageModel::new(config, 1, Device::Cpu)?, Tokenizer::t5_bytes());
+    let model = LanguageModel::new(config, 1, Device::Cpu)?;
+    let config = WorkerConfig { name: "example".into(), limits: Limits::default(), sessions: None };
+    let worker = Worker::start(model, Tokenizer::t5_bytes(), config)?;
     for prompt in ["Once upon a time ", "and then "] {
         let request = CompletionRequest {
-            prompt: prompt.into(),
-            max_tokens: 16,
-            temperature: 0.7,
-            top_k: Some(40),
-            seed: 1,
+            sample: SampleConfig { temperature: 0.7, top_k: Some(40), ..SampleConfig::default() },
+            seed: Some(1),
             session: Some("story".into()),
+            ..CompletionRequest::new(prompt)
         };
-        let response = worker.complete(request).await?;
-        println!("{prompt}{:?} ({} tokens read so far)", response.text, response.num_tokens);
+        let answer = worker.complete(request).await?;
+        let read = answer.session_tokens.unwrap_or_default();
+        println!("{prompt}{:?} ({read} tokens read so far)", answer.choices[0].text);
     }
+    worker.stop()?;
     Ok(())
 }

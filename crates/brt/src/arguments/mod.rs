@@ -2,6 +2,7 @@
 
 mod bench;
 mod data;
+mod serve;
 mod text;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use self::{
     bench::{BenchArguments, ContestantArguments},
     data::{DataCommand, JobArgument, PrepareArguments, SourceArguments, TrainTokenizerArguments},
+    serve::ServeArguments,
     text::{GenerateArguments, ScoreArguments, StateCommand, TextModelArguments, TextPrecision},
 };
 
@@ -57,8 +59,8 @@ pub(crate) enum Command {
     Contestant(ContestantArguments),
     /// Print what this program runs on: libtorch, device, threads, processor.
     Doctor,
-    /// Serve completions over HTTP from the model of a run.
-    Serve(ServeArguments),
+    /// Serve completions from the model of a run over HTTP, in the protocol of OpenAI.
+    Serve(Box<ServeArguments>),
 }
 
 /// Where tensors are computed, and by how many threads.
@@ -201,17 +203,6 @@ pub(crate) struct TimeArguments {
     /// File to write, as JSON.
     #[arg(long)]
     pub(crate) out: PathBuf,
-    #[command(flatten)]
-    pub(crate) device: DeviceArguments,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ServeArguments {
-    /// Folder of the run.
-    pub(crate) run: PathBuf,
-    /// Address to listen on.
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    pub(crate) listen: std::net::SocketAddr,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
 }

@@ -1,0 +1,231 @@
+//! What the worker thread does: reads prompts piece by piece and continues all texts together, one token of each at a time.
+
+use std::{
+    collections::VecDeque,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::Ordering::SeqCst,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use brt_data::Tokenizer;
+use brt_lm::{Decoder, LanguageModel};
+
+use super::{
+    feeding::Feeding,
+    gauges::Gauges,
+    job::{Event, Job, Message},
+    row::{Call, Row, values},
+    sessions::Sessions,
+};
+use crate::{Limits, RequestError, request::GoesOn};
+
+/// How long the thread sleeps while all that it could do waits for clients.
+const STALLED_PAUSE: Duration = Duration::from_millis(5);
+/// How long it sleeps at most without anything to do.
+const IDLE_PAUSE: Duration = Duration::from_secs(3600);
+
+/// A prompt that waits for its turn.
+type Waiting = (Rc<Call>, usize);
+
+/// The texts that the thread works on.
+pub(super) struct Engine<'a> {
+    decoder: Decoder<'a>,
+    tokenizer: &'a Tokenizer,
+    limits: &'a Limits,
+    sessions: Sessions<'a>,
+    gauges: Arc<Gauges>,
+    waiting: VecDeque<Waiting>,
+    feeding: VecDeque<Feeding>,
+    ready: VecDeque<Row>,
+    rows: Vec<Row>,
+    has_worked: bool,
+}
+
+impl<'a> Engine<'a> {
+    pub(super) fn new(
+        model: &'a LanguageModel,
+        tokenizer: &'a Tokenizer,
+        limits: &'a Limits,
+        sessions: Sessions<'a>,
+        gauges: Arc<Gauges>,
+    ) -> Self {
+        let decoder = Decoder::new(model);
+        let (waiting, feeding, ready) = Default::default();
+        let engine = Self {
+            decoder,
+            tokenizer,
+            limits,
+            sessions,
+            gauges,
+            waiting,
+            feeding,
+            ready,
+            rows: vec![],
+            has_worked: false,
+        };
+        engine.count();
+        engine
+    }
+
+    /// Works until it is told to stop, and returns the number of sessions that could not be saved.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) -> usize {
+        while self.receive(messages) {
+            self.has_worked = false;
+            self.let_go();
+            self.start_prompts();
+            self.read_piece();
+            self.join();
+            self.step();
+            self.finish();
+            self.sessions.expire();
+            self.count();
+        }
+        self.stop();
+        self.sessions.save_all()
+    }
+
+    fn num_texts(&self) -> usize {
+        self.feeding.len() + self.ready.len() + self.rows.len()
+    }
+
+    /// Takes all new requests; waits for one where nothing else is to do. Returns whether to go on.
+    fn receive(&mut self, messages: &Receiver<Message>) -> bool {
+        let is_idle = self.num_texts() == 0 && self.waiting.is_empty();
+        let pause = match (self.has_worked, is_idle) {
+            (true, _) => Duration::ZERO,
+            (false, false) => STALLED_PAUSE,
+            (false, true) => self.sessions.next_expiry().unwrap_or(IDLE_PAUSE),
+        };
+        let mut message = messages.recv_timeout(pause);
+        loop {
+            match message {
+                Ok(Message::Job(job)) => self.accept(job),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => return true,
+            }
+            message = messages.recv_timeout(Duration::ZERO);
+        }
+    }
+
+    fn accept(&mut self, job: Job) {
+        let goes_on = match job.session.as_ref().map_or(Ok(GoesOn::No), |name| self.sessions.take(name)) {
+            Ok(goes_on) => goes_on,
+            Err(error) => return drop(job.client.events.try_send(Event::Failed(error))),
+        };
+        let call = Rc::new(Call::new(job, goes_on));
+        let lens = call.job.prompts.iter().map(|prompt| prompt.at(goes_on).tokens.len());
+        let prompt_tokens: usize = lens.sum();
+        if prompt_tokens == 0 && goes_on == GoesOn::No {
+            let error = RequestError::value("prompt", "at least one token in a new session", "none");
+            return call.fail(&error, &mut self.sessions);
+        }
+        let _ = call.job.client.events.try_send(Event::Accepted { prompt_tokens }); // The client may have gone.
+        self.waiting.extend((0..call.job.prompts.len()).map(|prompt_idx| (Rc::clone(&call), prompt_idx)));
+    }
+
+    /// Drops what nobody waits for any more.
+    fn let_go(&mut self) {
+        let sessions = &mut self.sessions;
+        let mut stays = |call: &Call| {
+            if call.is_gone() {
+                call.give_up(sessions);
+            }
+            !call.is_gone()
+        };
+        self.waiting.retain(|(call, _)| stays(call));
+        self.feeding.retain(|feeding| stays(&feeding.call));
+        self.ready.retain(|row| stays(&row.call));
+        self.rows.retain(|row| stays(&row.call));
+        for row in &mut self.rows {
+            row.deliver();
+        }
+        let limit = self.limits.stall_time;
+        for row in self.rows.iter().filter(|row| row.is_stalled(limit)) {
+            row.call.job.client.is_stalled.store(true, SeqCst);
+            row.call.give_up(&mut self.sessions);
+        }
+        self.rows.retain(|row| !row.is_done() && !row.is_stalled(limit));
+    }
+
+    /// Lets prompts begin, the first come first, while there is room for their texts.
+    fn start_prompts(&mut self) {
+        while self.num_texts() < self.limits.max_running {
+            let Some((call, prompt_idx)) = self.waiting.pop_front() else { return };
+            call.job.client.waits.end();
+            self.feeding.push_back(Feeding::new(call, prompt_idx, &self.decoder, &self.sessions));
+        }
+    }
+
+    /// Reads a piece of the prompt whose turn it is: a long one does not hold up the others.
+    fn read_piece(&mut self) {
+        let Some(mut feeding) = self.feeding.pop_front() else { return };
+        self.has_worked = true;
+        match feeding.read_piece(&self.decoder, self.tokenizer) {
+            true => self.ready.extend(feeding.rows(self.tokenizer)),
+            false => self.feeding.push_back(feeding),
+        }
+    }
+
+    fn join(&mut self) {
+        let room = self.limits.max_running.saturating_sub(self.rows.len());
+        let joining = self.ready.len().min(room);
+        self.rows.extend(self.ready.drain(..joining));
+    }
+
+    /// Draws a token of each text and reads it, all texts at once.
+    fn step(&mut self) {
+        for row in &mut self.rows {
+            row.draw();
+            row.deliver();
+        }
+        let mut stepping: Vec<usize> = vec![];
+        let (mut texts, mut tokens) = (vec![], vec![]);
+        for (idx, row) in self.rows.iter_mut().enumerate() {
+            if let Some((text, token)) = row.next() {
+                stepping.push(idx);
+                texts.push(text);
+                tokens.push(token);
+            }
+        }
+        if !tokens.is_empty() {
+            self.has_worked = true;
+            let logits = values(&self.decoder.step(&mut texts, &tokens)); // [B, V]
+            let vocab_size = logits.len() / tokens.len();
+            for (idx, logits) in stepping.into_iter().zip(logits.chunks_exact(vocab_size)) {
+                self.rows[idx].set_logits(logits);
+            }
+        }
+    }
+
+    /// Ends the texts that are complete, and counts before their clients hear of it.
+    fn finish(&mut self) {
+        for row in &mut self.rows {
+            row.finish(&mut self.sessions);
+        }
+        self.count();
+        for row in &mut self.rows {
+            row.deliver();
+        }
+        self.rows.retain(|row| !row.is_done());
+    }
+
+    fn count(&self) {
+        let continued = self.rows.iter().filter(|row| row.goes_on()).count();
+        self.gauges.running.store(self.feeding.len() + self.ready.len() + continued, SeqCst);
+        self.gauges.sessions.store(self.sessions.len(), SeqCst);
+    }
+
+    /// Tells all who wait that there will be no answer.
+    fn stop(&mut self) {
+        let calls = self.waiting.drain(..).map(|(call, _)| call);
+        let calls = calls.chain(self.feeding.drain(..).map(|feeding| feeding.call));
+        let calls = calls.chain(self.ready.drain(..).chain(self.rows.drain(..)).map(|row| row.call));
+        for call in calls {
+            call.fail(&RequestError::Stopping, &mut self.sessions);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The server over real connections.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod batching;
+mod common;
+mod completions;
+mod errors;
+mod limits;
+mod scores;
+mod sessions;
+mod shutdown;
+mod start;
+mod streams;

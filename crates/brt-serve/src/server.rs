@@ -10,6 +10,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     time::{sleep, timeout},
@@ -19,6 +20,8 @@ use crate::{ApiKey, RequestError, ServeError, Worker, http::Timed, router};
 
 /// Longest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Connections over the limit that are told so at once; others are closed without a word.
+const MAX_REFUSING: usize = 64;
 /// How long connections may take to close after the last answer.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// Serves completions at `address` until SIGINT or SIGTERM. `ready` is told the address once it is listened to.
@@ -127,6 +130,7 @@ struct Connections {
     stall_time: Duration,
     max: usize,
     free: Arc<Semaphore>,
+    refusing: Arc<Semaphore>,
     graceful: GracefulShutdown,
 }
 
@@ -141,13 +145,20 @@ impl Connections {
             stall_time: limits.stall_time,
             max: limits.max_connections,
             free: Arc::new(Semaphore::new(limits.max_connections)),
+            refusing: Arc::new(Semaphore::new(MAX_REFUSING)),
             graceful: GracefulShutdown::new(),
         }
     }
 
     fn start(&self, stream: TcpStream) {
         let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
-            refuse(&stream, self.max);
+            if let Ok(permit) = Arc::clone(&self.refusing).try_acquire_owned() {
+                let refusal = timeout(CLOSE_TIME, refuse(stream, self.max));
+                tokio::spawn(async move {
+                    let _ = refusal.await; // It may have gone.
+                    drop(permit);
+                });
+            }
             return;
         };
         let _ = stream.set_nodelay(true); // A piece of an answer is worth a packet.
@@ -167,13 +178,17 @@ impl Connections {
     }
 }
 
-/// Tells a client that there are too many, without waiting for what it has to say: it may not read the answer.
-fn refuse(stream: &TcpStream, max: usize) {
+/// Tells a client that there are too many. What it says is read, for a while: else it may not see the answer.
+async fn refuse(mut stream: TcpStream, max: usize) -> io::Result<()> {
     let body = RequestError::TooManyConnections { max }.body().to_string();
     let length = body.len();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
          retry-after: 1\r\nconnection: close\r\n\r\n{body}"
     );
-    let _ = stream.try_write(answer.as_bytes());
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 4096];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }

@@ -77,6 +77,7 @@ impl<'a> Engine<'a> {
             self.has_worked = false;
             self.let_go();
             self.start_prompts();
+            self.count();
             self.read_piece();
             self.join();
             self.step();

@@ -82,6 +82,22 @@ xflags::xflags! {
             /// Folder of the tables and raw numbers. Default: runs/peers.
             optional --out out: PathBuf
         }
+        /// Serve the model of a run, and let clients that others wrote check it: the `openai` package and `lm-eval`. Installs
+        /// them (1 GB) once.
+        cmd clients {
+            /// Folder of the run.
+            required --model model: PathBuf
+            /// Text that lm-eval scores: UTF-8, best one that the model has not read.
+            required --text text: PathBuf
+            /// Documents that are cut out of the text. Default: 20.
+            optional --documents documents: u64
+            /// Threads of the server. Default: one per core.
+            optional --threads threads: usize
+            /// A Python that has the clients; nothing is then installed.
+            optional --python python: PathBuf
+            /// Folder of what they print. Default: runs/clients.
+            optional --out out: PathBuf
+        }
         /// Check everything: format, lints, docs, a one-minute comparison, doctests, tests.
         cmd test {}
         /// `test`, and the licences and sources of all dependencies where cargo-deny is installed.

@@ -1,10 +1,11 @@
-//! Automation of this repository: `cargo xtask setup | compare | golden | bench | peers | test | ci`.
+//! Automation of this repository: `cargo xtask setup | compare | golden | bench | peers | clients | test | ci`.
 //!
 //! It starts processes, reads the records that they leave (`brt-report`) and writes reports. It never links libtorch
 //! and never interprets a run's configuration.
 
 mod bench;
 mod ci;
+mod clients;
 mod compare;
 mod failure;
 mod flags;
@@ -38,6 +39,7 @@ fn run() -> Result {
         XtaskCmd::Golden(flags) => golden::run(&root, &flags),
         XtaskCmd::Bench(flags) => bench::run(&root, &flags),
         XtaskCmd::Peers(flags) => peers::run(&root, &flags),
+        XtaskCmd::Clients(flags) => clients::run(&root, &flags),
         XtaskCmd::Test(_) => test::run(&root, &[]),
         XtaskCmd::Ci(_) => ci::run(&root),
     }

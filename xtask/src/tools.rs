@@ -1,7 +1,7 @@
 //! Where the repository is, and how its programs are started.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -49,6 +49,26 @@ pub(crate) fn brt(root: &Path) -> Result<PathBuf> {
     ui::headline("building brt");
     run("cargo build", cargo(root).args(["build", "--release", "--package", "brt"]))?;
     Ok(target_folder(root)?.join("release/brt"))
+}
+
+/// Returns a Python that has what `benchmarks/NAME/requirements.txt` says: an environment in the target folder, made after
+/// `headline` is shown where there is none for this file.
+pub(crate) fn python(root: &Path, name: &str, headline: &str) -> Result<PathBuf> {
+    let requirements = root.join("benchmarks").join(name).join("requirements.txt");
+    let folder = target_folder(root)?.join(format!("{name}-python"));
+    let (python, marker) = (folder.join("bin/python"), folder.join("requirements.txt"));
+    let wanted =
+        fs::read_to_string(&requirements).context(|| format!("reading {}", requirements.display()))?;
+    if fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    ui::headline(headline);
+    run("python3 -m venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    run("pip install", pip.arg(&requirements))?;
+    fs::write(&marker, wanted).context(|| format!("writing {}", marker.display()))?;
+    Ok(python)
 }
 
 /// Runs a command to its end, with its output shown; `name` says what failed.

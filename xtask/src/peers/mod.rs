@@ -74,7 +74,7 @@ pub(crate) fn run(root: &Path, flags: &flags::Peers) -> Result {
     let python = match &flags.python {
         _ if kinds == ["brt"] => PathBuf::new(),
         Some(python) => python.clone(),
-        None => environment(root)?,
+        None => tools::python(root, "peers", "installing the peers (5 GB, once)")?,
     };
     let tokens = match &flags.tokens {
         Some(tokens) => tokens.clone(),
@@ -197,25 +197,6 @@ impl Plan<'_> {
         }
         command
     }
-}
-
-/// Returns the Python of an environment with the peers, made if need be.
-fn environment(root: &Path) -> Result<PathBuf> {
-    let requirements = root.join("benchmarks/peers/requirements.txt");
-    let folder = tools::target_folder(root)?.join("peers-python");
-    let (python, marker) = (folder.join("bin/python"), folder.join("requirements.txt"));
-    let wanted =
-        fs::read_to_string(&requirements).context(|| format!("reading {}", requirements.display()))?;
-    if fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
-    }
-    ui::headline("installing the peers (5 GB, once)");
-    tools::run("python3 -m venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    tools::run("pip install", pip.arg(&requirements))?;
-    fs::write(&marker, wanted).context(|| format!("writing {}", marker.display()))?;
-    Ok(python)
 }
 
 /// Writes the text that all contestants read, a token in each byte: this repository's own sources, in order.

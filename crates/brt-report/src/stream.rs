@@ -52,10 +52,8 @@ pub fn stream_svg(results: &[StreamResult]) -> String {
             points: result.points.iter().map(|point| (point.num_tokens as f64, value(point))).collect(),
         };
         let series: Vec<Series> = results.iter().enumerate().map(series).collect();
-        let largest = series.iter().flat_map(|s| &s.points).map(|point| point.1).fold(0., f64::max);
-        // From zero, that flat means flat.
-        let zero =
-            Series { colour: 0, marks: Marks::None, points: vec![(1000., 0.), (1000., 1.1 * largest)] };
+        // A point that is not drawn: axes begin at zero, that flat means flat.
+        let zero = Series { colour: 0, marks: Marks::None, points: vec![(1000., 0.)] };
         let series = series.into_iter().chain([zero]).collect();
         Panel {
             title,

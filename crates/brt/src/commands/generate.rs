@@ -52,10 +52,8 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<ExitCode> {
     }
     let stop = interrupt::listen("stopping; a second signal ends at once")?;
     text::feed(&decoder, &mut state, &tokens, &stop.flag);
-    if let (Some(prompt), false) = (&arguments.prompt, arguments.json) {
-        if prompt != "-" {
-            output::text(prompt);
-        }
+    if !arguments.json && arguments.samples == 1 {
+        output::text(shown_prompt(arguments));
     }
     let mut samples: Vec<Sample> = (0..arguments.samples)
         .map(|idx| Sample::new(idx, &state, (arguments, &tokenizer, sample), tokens.len()))
@@ -102,6 +100,11 @@ fn sample_config(arguments: &GenerateArguments) -> SampleConfig {
     let GenerateArguments { temperature, top_k, top_p, min_p, repetition_penalty, .. } = *arguments;
     let temperature = if arguments.greedy { 0. } else { temperature };
     SampleConfig { repetition_penalty, temperature, top_k, top_p, min_p }
+}
+
+/// Returns what stands before the generated text where it is shown.
+fn shown_prompt(arguments: &GenerateArguments) -> &str {
+    arguments.prompt.as_deref().filter(|prompt| *prompt != "-").unwrap_or_default()
 }
 
 /// Returns the prompt; nothing where a state goes on without one.
@@ -188,9 +191,12 @@ fn finish(samples: Vec<Sample>, arguments: &GenerateArguments) -> TextState {
         if arguments.json {
             output::result(serde_json::to_string(&record).expect("a record of plain values"));
         } else if is_single {
-            output::text(&format!("{rest}\n"));
+            // Nothing where a text was only read.
+            let is_shown = arguments.max_tokens > 0 || !shown_prompt(arguments).is_empty();
+            output::text(&format!("{rest}{}", if is_shown { "\n" } else { "" }));
         } else {
-            output::result(format!("--- sample {}, seed {}\n{}", record.sample, record.seed, record.text));
+            let (Record { sample, seed, text, .. }, prompt) = (&record, shown_prompt(arguments));
+            output::result(format!("--- sample {sample}, seed {seed}\n{prompt}{text}"));
         }
         first.get_or_insert(state);
     }

@@ -3,8 +3,9 @@
 
 mod common;
 
-use brt_lm::{Decoder, LanguageModel, ModelConfig, TextState};
+use brt_lm::{Decoder, LanguageModel, ModelConfig, StateFileInfo, TextState};
 use common::{build, build_seeded, every_model, plain, tokens};
+use tch::{Device, Kind, Tensor};
 
 fn some_tokens(len: i64, seed: u64) -> Vec<i64> {
     Vec::try_from(tokens(1, len, seed).get(0)).unwrap()
@@ -89,10 +90,7 @@ fn the_wrong_model_is_refused() {
     let weights = folder.path().join("weights.safetensors");
     brt_ops::checkpoint::save(&weights, &model.params().named()).unwrap();
     let error = error(&weights, &model);
-    assert!(
-        error.ends_with("expected the state of a text (`brt text state 1`), got other tensors"),
-        "{error}"
-    );
+    assert!(error.ends_with("expected the state of a text, got other tensors"), "{error}");
 }
 
 #[test]
@@ -106,4 +104,74 @@ fn a_damaged_file_is_refused() {
     assert!(error(&path, &model).contains("expected a whole safetensors file"), "{}", error(&path, &model));
     std::fs::remove_file(&path).unwrap();
     assert!(error(&path, &model).contains("text.brt: cannot read"));
+}
+
+/// Whatever else a file may say is told before anything goes on from it.
+#[test]
+fn files_that_no_text_has_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.brt");
+    let model = build(plain(3));
+    let mut text = Decoder::new(&model).start();
+    let _ = Decoder::new(&model).feed(&mut text, &[1, 2, 3, 4]);
+    let info = |change: &dyn Fn(&mut StateFileInfo)| {
+        let mut info = StateFileInfo { format: 1, model_hash: model.hash().into(), num_tokens: 4 };
+        change(&mut info);
+        serde_json::to_string(&info).unwrap()
+    };
+    let nothing = |_: &mut Vec<(String, Tensor)>| ();
+    let replaced = |name: &'static str, tensor: Tensor| {
+        move |tensors: &mut Vec<(String, Tensor)>| {
+            tensors.iter_mut().filter(|(n, _)| n == name).for_each(|(_, t)| *t = tensor.shallow_clone());
+        }
+    };
+    type Change<'a> = Box<dyn Fn(&mut Vec<(String, Tensor)>) + 'a>;
+    let cases: [(String, Change, &str); 7] = [
+        (info(&|i| i.format = 2), Box::new(nothing), "got format 2; this version reads format 1"),
+        (info(&|i| i.num_tokens = u64::MAX), Box::new(nothing), "got 18446744073709551615 tokens"),
+        ("{}".into(), Box::new(nothing), "got missing field `format`"),
+        (
+            info(&|_| ()),
+            Box::new(replaced(
+                "layers.0.keys",
+                Tensor::full([1, 2, 3, 4], f64::NAN, (Kind::Float, Device::Cpu)),
+            )),
+            "got numbers in layers.0.keys that are not finite",
+        ),
+        (
+            info(&|_| ()),
+            Box::new(replaced("recent", Tensor::from_slice(&[23i64]))),
+            "got the token 23, where the model has 23",
+        ),
+        (
+            info(&|_| ()),
+            Box::new(replaced("recent", Tensor::from_slice(&[1i64, 1, 1, 1]))),
+            "got 4 recent tokens of 4",
+        ),
+        (
+            info(&|_| ()),
+            Box::new(replaced("next_logits", Tensor::zeros([5], (Kind::Float, Device::Cpu)))),
+            "next_logits: expected Float [23], got Float [5]",
+        ),
+    ];
+    for (info, change, expected) in cases {
+        let mut tensors = text.named();
+        change(&mut tensors);
+        let facts = [("brt_text_state".to_owned(), info)].into();
+        brt_ops::checkpoint::save_with(&path, &tensors, facts).unwrap();
+        assert!(error(&path, &model).contains(expected), "{}", error(&path, &model));
+    }
+}
+
+/// Equal states are equal files.
+#[test]
+fn equal_states_are_equal_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.brt", "b.brt"].map(|name| folder.path().join(name));
+    let model = build(plain(3));
+    let mut text = Decoder::new(&model).start();
+    let _ = Decoder::new(&model).feed(&mut text, &[1, 2, 3, 4]);
+    text.save(&a, &model).unwrap();
+    TextState::load(&a, &model).unwrap().save(&b, &model).unwrap();
+    assert_eq!(std::fs::read(a).unwrap(), std::fs::read(b).unwrap());
 }

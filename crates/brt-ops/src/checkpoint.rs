@@ -9,6 +9,11 @@ use std::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tch::{Device, Kind, Tensor};
 
+/// Tensors by name.
+pub type Tensors = BTreeMap<String, Tensor>;
+/// What is written beside the tensors of a file.
+pub type Facts = HashMap<String, String>;
+
 /// What can go wrong with a file of tensors.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -53,19 +58,11 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), CheckpointE
 ///
 /// # Errors
 /// As [`save`].
-pub fn save_with(
-    path: &Path,
-    tensors: &[(String, Tensor)],
-    facts: HashMap<String, String>,
-) -> Result<(), CheckpointError> {
+pub fn save_with(path: &Path, tensors: &[(String, Tensor)], facts: Facts) -> Result<(), CheckpointError> {
     write(path, tensors, Some(facts))
 }
 
-fn write(
-    path: &Path,
-    tensors: &[(String, Tensor)],
-    facts: Option<HashMap<String, String>>,
-) -> Result<(), CheckpointError> {
+fn write(path: &Path, tensors: &[(String, Tensor)], facts: Option<Facts>) -> Result<(), CheckpointError> {
     let buffers: Vec<_> =
         tensors.iter().map(|(name, tensor)| (name, tensor.size(), to_bytes(tensor))).collect();
     let views = buffers.iter().map(|(name, size, (dtype, bytes))| {
@@ -97,7 +94,7 @@ fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 ///
 /// # Errors
 /// [`CheckpointError::Io`] or [`CheckpointError::Format`].
-pub fn load(path: &Path, device: Device) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
+pub fn load(path: &Path, device: Device) -> Result<Tensors, CheckpointError> {
     load_with(path, device).map(|(tensors, _)| tensors)
 }
 
@@ -105,10 +102,7 @@ pub fn load(path: &Path, device: Device) -> Result<BTreeMap<String, Tensor>, Che
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_with(
-    path: &Path,
-    device: Device,
-) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>), CheckpointError> {
+pub fn load_with(path: &Path, device: Device) -> Result<(Tensors, Facts), CheckpointError> {
     let bytes = std::fs::read(path).map_err(|source| CheckpointError::Io {
         path: path.into(),
         action: "read",
@@ -150,11 +144,7 @@ pub fn load_into(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Checkp
 ///
 /// # Errors
 /// [`CheckpointError::Mismatch`] with every difference.
-pub fn compare(
-    path: &Path,
-    file: &BTreeMap<String, Tensor>,
-    tensors: &[(String, Tensor)],
-) -> Result<(), CheckpointError> {
+pub fn compare(path: &Path, file: &Tensors, tensors: &[(String, Tensor)]) -> Result<(), CheckpointError> {
     let differences = differences(file, tensors);
     match differences.is_empty() {
         true => Ok(()),
@@ -162,7 +152,7 @@ pub fn compare(
     }
 }
 
-fn differences(file: &BTreeMap<String, Tensor>, tensors: &[(String, Tensor)]) -> Vec<String> {
+fn differences(file: &Tensors, tensors: &[(String, Tensor)]) -> Vec<String> {
     let model: HashMap<&str, &Tensor> =
         tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let names: BTreeSet<&str> = file.keys().map(String::as_str).chain(model.keys().copied()).collect();

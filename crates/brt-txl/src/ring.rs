@@ -1,7 +1,7 @@
 //! Keys and values of the last W tokens of one text, each new token in the place of the oldest.
 
 use brt_ops::{Carry, RowKeys, expect_shape};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::KvCache;
 
@@ -69,18 +69,13 @@ impl KvRing {
         Self { keys: f(&self.keys), values: f(&self.values), carry: self.carry }
     }
 
-    /// Returns the ring's own tensors, slot by slot.
-    pub fn into_cache(self) -> KvCache {
-        KvCache { keys: self.keys, values: self.values }
+    /// Returns the ring's tensors, slot by slot.
+    pub fn slots(&self) -> KvCache {
+        KvCache { keys: self.keys.shallow_clone(), values: self.values.shallow_clone() }
     }
 
     /// Returns keys and values, slot by slot: `[1, H, W, D]` each.
     pub fn tensors(&self) -> [&Tensor; 2] {
         [&self.keys, &self.values]
-    }
-
-    /// Returns the device of the ring.
-    pub fn device(&self) -> Device {
-        self.keys.device()
     }
 }

@@ -1,18 +1,18 @@
 //! The state of a text as a file: safetensors with the model that it is of, and how far it has read.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use brt_ops::checkpoint::{self, CheckpointError};
-use tch::{Kind, Tensor};
+use brt_ops::checkpoint::{self, CheckpointError, Tensors};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
 
-use super::{Decoder, TextState};
+use super::{TextState, text_state::LayerText};
 use crate::{LanguageModel, LayerState, ModelState};
 
+/// Name of the one fact beside the tensors: with several, equal states could be different files.
+const FACT: &str = "brt_text_state";
 /// Version of what the file holds.
-const FORMAT: &str = "brt text state 1";
+const FORMAT: u32 = 1;
 
 /// What can go wrong with the file of a state.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum StateFileError {
     #[error(transparent)]
     File(#[from] CheckpointError),
     /// It is a file of something else.
-    #[error("{path}: expected the state of a text (`{FORMAT}`), got {got}")]
+    #[error("{path}: expected the state of a text, got {got}")]
     Format {
         /// The file.
         path: PathBuf,
@@ -44,10 +44,13 @@ pub enum StateFileError {
 }
 
 /// What is written about a state beside its tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StateFileInfo {
+    /// Version of what the file holds.
+    pub format: u32,
     /// Hash of the model ([`LanguageModel::hash`]).
-    pub model: String,
+    pub model_hash: String,
     /// Number of tokens that have been read since the text began.
     pub num_tokens: u64,
 }
@@ -58,88 +61,73 @@ impl TextState {
     /// # Errors
     /// What the system says.
     pub fn save(&self, path: &Path, model: &LanguageModel) -> Result<(), StateFileError> {
-        let facts = [
-            ("format", FORMAT.to_owned()),
-            ("model", model.hash().to_owned()),
-            ("num_tokens", self.num_tokens.to_string()),
-        ];
-        let facts = facts.map(|(key, value)| (key.to_owned(), value));
-        Ok(checkpoint::save_with(path, &self.named(), HashMap::from(facts))?)
+        let model_hash = model.hash().to_owned();
+        let info = StateFileInfo { format: FORMAT, model_hash, num_tokens: self.num_tokens };
+        let info = serde_json::to_string(&info).expect("a record of plain values");
+        Ok(checkpoint::save_with(path, &self.named(), [(FACT.to_owned(), info)].into())?)
     }
 
-    /// Reads the state of a text that `model` has read.
+    /// Reads the state of a text that `model` has read, in either precision.
     ///
     /// # Errors
     /// A file that is none, of another model, or damaged.
     pub fn load(path: &Path, model: &LanguageModel) -> Result<Self, StateFileError> {
         let (mut tensors, info) = Self::read(path)?;
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
-        if info.model != model.hash() {
-            let (expected, got) = (short(model.hash()), short(&info.model));
+        if info.model_hash != model.hash() {
+            let (expected, got) = (short(model.hash()), short(&info.model_hash));
             return Err(StateFileError::Model { path: path.into(), expected, got });
         }
-        let mut text = Decoder::new(model).start();
-        text.num_tokens = info.num_tokens;
-        let window_len = model.config().window_len;
-        let num_recent = info.num_tokens.min(window_len as u64) as i64;
-        let options = (Kind::Float, model.params().device());
-        text.recent = vec![0; num_recent as usize].into();
-        text.next_logits = (info.num_tokens > 0).then(|| Tensor::zeros([model.config().vocab_size], options));
+        let recent = recent(tensors.get("recent"), &info, model)
+            .map_err(|got| StateFileError::Format { path: path.into(), got })?;
+        let logits = |_: &Tensor| Tensor::zeros([model.config().vocab_size], (Kind::Float, Device::Cpu));
+        let mut text = Self {
+            layers: tch::no_grad(|| LayerText::all(model, &model.initial_state(1))),
+            num_tokens: info.num_tokens,
+            recent: recent.into(),
+            next_logits: tensors.get("next_logits").map(logits).map(|x| x.to_device(model.params().device())),
+        };
         let named = text.named();
-        // Of the same model with matrices in the other precision.
         for (name, own) in &named {
-            let floats = [Kind::Float, Kind::BFloat16];
-            if let Some(saved) =
-                tensors.get_mut(name).filter(|x| [x.kind(), own.kind()].iter().all(|k| floats.contains(k)))
-            {
+            if let Some(saved) = tensors.get_mut(name).filter(|saved| is_float(saved) && is_float(own)) {
                 *saved = saved.to_kind(own.kind());
             }
         }
         checkpoint::compare(path, &tensors, &named)?;
-        let tensor = |name: &str| tensors[name].to_device(model.params().device());
         tch::no_grad(|| {
-            for (name, own) in &named {
-                own.shallow_clone().copy_(&tensor(name));
-            }
+            named.iter().for_each(|(name, own)| own.shallow_clone().copy_(&tensors[name]));
+            let layers = model.layers().iter().zip(&mut text.layers);
+            layers.for_each(|(layer, own)| model.in_own_kind(|| own.restore(layer)));
         });
-        let recent: Vec<i64> = Vec::try_from(&tensors["recent"]).expect("compared");
-        if let Some(token) = recent.iter().find(|token| !(0..model.config().vocab_size).contains(*token)) {
-            let got = format!("the token {token}");
-            return Err(StateFileError::Format { path: path.into(), got });
-        }
-        text.recent = recent.into();
-        for (layer, own) in model.layers().iter().zip(&mut text.layers) {
-            tch::no_grad(|| model.in_own_kind(|| own.restore(layer)));
-        }
         Ok(text)
     }
 
     /// Reads the tensors of a state and what is written about it, whatever the model.
     ///
     /// # Errors
-    /// A file that is none.
-    pub fn read(path: &Path) -> Result<(BTreeMap<String, Tensor>, StateFileInfo), StateFileError> {
-        let (tensors, facts) = checkpoint::load_with(path, tch::Device::Cpu)?;
+    /// A file that is none, or has numbers that are not finite.
+    pub fn read(path: &Path) -> Result<(Tensors, StateFileInfo), StateFileError> {
+        let (tensors, facts) = checkpoint::load_with(path, Device::Cpu)?;
         let format = |got: String| StateFileError::Format { path: path.into(), got };
-        let fact = |key: &str| facts.get(key).map(String::as_str);
-        match fact("format") {
-            Some(FORMAT) => (),
-            Some(other) => return Err(format(format!("`{other}`"))),
-            None => return Err(format("other tensors".into())),
+        let Some(info) = facts.get(FACT) else { return Err(format("other tensors".into())) };
+        let info: StateFileInfo = serde_json::from_str(info).map_err(|error| format(error.to_string()))?;
+        if info.format != FORMAT {
+            return Err(format(format!("format {}; this version reads format {FORMAT}", info.format)));
         }
-        let num_tokens = fact("num_tokens").and_then(|text| text.parse().ok());
-        match (fact("model"), num_tokens) {
-            (Some(model), Some(num_tokens)) => {
-                Ok((tensors, StateFileInfo { model: model.to_owned(), num_tokens }))
-            }
-            _ => Err(format("one without model and number of tokens".into())),
+        if i64::try_from(info.num_tokens).is_err() {
+            return Err(format(format!("{} tokens", info.num_tokens)));
+        }
+        let is_finite = |x: &Tensor| !is_float(x) || x.isfinite().all().int64_value(&[]) != 0;
+        match tensors.iter().find(|(_, tensor)| !is_finite(tensor)) {
+            Some((name, _)) => Err(format(format!("numbers in {name} that are not finite"))),
+            None => Ok((tensors, info)),
         }
     }
 
     /// Returns all tensors with names: `layers.3.recurrent`.
     pub fn named(&self) -> Vec<(String, Tensor)> {
         let layers = self.layers.iter().map(|layer| LayerState {
-            cache: layer.ring.map(Tensor::shallow_clone).into_cache(),
+            cache: layer.ring.slots(),
             recurrent: layer.states.as_ref().map(|states| states.state.shallow_clone()),
             memory: layer.memory.as_ref().map(|memory| memory.map(Tensor::shallow_clone)),
         });
@@ -153,5 +141,23 @@ impl TextState {
         named.push(("recent".into(), Tensor::from_slice(&self.recent())));
         named.extend(self.next_logits.as_ref().map(|logits| ("next_logits".into(), logits.shallow_clone())));
         named
+    }
+}
+
+fn is_float(tensor: &Tensor) -> bool {
+    matches!(tensor.kind(), Kind::Float | Kind::BFloat16)
+}
+
+/// Returns the recent tokens of a file, or what is wrong with them.
+fn recent(saved: Option<&Tensor>, info: &StateFileInfo, model: &LanguageModel) -> Result<Vec<i64>, String> {
+    let config = model.config();
+    let saved = saved.filter(|tokens| tokens.kind() == Kind::Int64 && tokens.dim() == 1);
+    let tokens = saved.and_then(|tokens| Vec::<i64>::try_from(tokens).ok()).ok_or("no recent tokens")?;
+    if let Some(token) = tokens.iter().find(|token| !(0..config.vocab_size).contains(*token)) {
+        return Err(format!("the token {token}, where the model has {}", config.vocab_size));
+    }
+    match tokens.len() as u64 <= info.num_tokens.min(config.window_len as u64) {
+        true => Ok(tokens),
+        false => Err(format!("{} recent tokens of {}", tokens.len(), info.num_tokens)),
     }
 }

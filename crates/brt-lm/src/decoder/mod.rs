@@ -71,14 +71,18 @@ impl<'a> Decoder<'a> {
     }
 
     /// Returns the state of a text of which training or evaluation has read `num_tokens`, a whole number of blocks, and of
-    /// segments where the model depends on them. `state`: of one row.
+    /// segments where the model depends on them. `state`: of one row. The tokens before, and the logits of the next one, are not
+    /// known.
     ///
     /// # Panics
     /// Where the state is not of one row, or does not stand there.
     pub fn resume(&self, state: &ModelState, num_tokens: u64) -> TextState {
         let config = self.model.config();
         let unit = config.segment_len.unwrap_or(config.window_len) as u64;
-        assert!(num_tokens % unit == 0, "num_tokens: expected a multiple of {unit}, got {num_tokens}");
+        assert!(
+            num_tokens.is_multiple_of(unit),
+            "num_tokens: expected a multiple of {unit}, got {num_tokens}"
+        );
         let mut text = TextState { layers: vec![], num_tokens, recent: [].into(), next_logits: None };
         tch::no_grad(|| self.model.in_own_kind(|| self.start_blocks(&mut text, state)));
         text
@@ -86,15 +90,19 @@ impl<'a> Decoder<'a> {
 
     /// Sets what layers remember to a state between blocks.
     fn start_blocks(&self, text: &mut TextState, state: &ModelState) {
-        let config = self.model.config();
         let state = match self.recurrence {
             Recurrence::Carried => self.model.clear_state(state),
             Recurrence::Reset => self.model.reset_recurrent_states(state),
         };
-        let block = (config.window_len, config.carry);
-        let layers = self.model.layers().iter().zip(&state.layers);
-        let layer = |(layer, state)| LayerText::new(layer, state, block, self.model.kind());
-        text.layers = layers.map(layer).collect();
+        text.layers = LayerText::all(self.model, &state);
+    }
+
+    /// Lets the recurrent states of a text start anew, in the middle of a block, too.
+    pub fn reset_states(&self, text: &mut TextState) {
+        let initial = tch::no_grad(|| LayerText::all(self.model, &self.model.initial_state(1)));
+        for (own, initial) in text.layers.iter_mut().zip(initial) {
+            own.replace_states(initial);
+        }
     }
 
     /// Reads on in a text and returns the logits of the token after the last one. Whole blocks go through the model at once,
@@ -109,7 +117,7 @@ impl<'a> Decoder<'a> {
         let mut last = None;
         self.read(text, tokens, |xs| last = xs.size().first().map(|len| xs.narrow(0, len - 1, 1)));
         let logits = tch::no_grad(|| self.unembed(&last.expect("tokens: at least one")).squeeze_dim(0));
-        text.next_logits = Some(logits.shallow_clone());
+        text.next_logits = Some(logits.copy());
         logits
     }
 
@@ -129,7 +137,10 @@ impl<'a> Decoder<'a> {
     }
 
     /// Reads on in a text and returns the nats of each token, given all before it; nothing for the first token of a text,
-    /// which nothing predicts.
+    /// which nothing predicts, and the first after [`Self::resume`].
+    ///
+    /// # Panics
+    /// Where a token is not in the vocabulary.
     pub fn score(&self, text: &mut TextState, tokens: &[i64]) -> Vec<Option<f64>> {
         let mut nats = vec![];
         if let (Some(first), Some(logits)) = (tokens.first(), &text.next_logits) {

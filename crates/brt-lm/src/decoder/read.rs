@@ -40,7 +40,7 @@ impl Decoder<'_> {
             Some(segment_len) => (segment_len as usize, segment_len as usize),
             None => (window_len, window_len.max(MAX_PIECE_LEN as usize / window_len * window_len)),
         };
-        if text.num_tokens % unit as u64 == 0 && num_left >= unit {
+        if text.num_tokens.is_multiple_of(unit as u64) && num_left >= unit {
             return (most.min(num_left / unit * unit), true);
         }
         to_end_of_block

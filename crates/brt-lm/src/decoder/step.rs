@@ -2,29 +2,37 @@
 
 use brt_native::MAX_FEW_ROWS;
 use brt_ops::{Mode, RowKeys, row_attention};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Decoder, Recurrence, TextState, text_state::BlockStart};
 
 impl Decoder<'_> {
-    /// Reads one token of each of several texts, wherever they are, and returns the logits of the tokens after those. Rows
-    /// are independent of each other.
+    /// Reads one token of each of several texts, wherever they are, and returns the logits of the tokens after those. On the
+    /// CPU a text's logits do not depend on the other texts, to the last bit.
     ///
     /// # Shapes
     /// `texts`, `tokens`: B; result: `[B, V]`.
     ///
     /// # Panics
-    /// Where the numbers of texts and tokens differ.
+    /// Where the numbers of texts and tokens differ, or are 0.
     pub fn step(&self, texts: &mut [&mut TextState], tokens: &[i64]) -> Tensor {
         assert_eq!(texts.len(), tokens.len(), "tokens: expected one for each text");
+        // More rows would be multiplied in another way, whose sums are rounded otherwise.
+        let at_once = if self.model.params().device() == Device::Cpu { MAX_FEW_ROWS } else { usize::MAX };
+        let groups = texts.chunks_mut(at_once).zip(tokens.chunks(at_once));
+        let logits: Vec<Tensor> = groups.map(|(texts, tokens)| self.step_group(texts, tokens)).collect();
+        Tensor::cat(&logits, 0)
+    }
+
+    fn step_group(&self, texts: &mut [&mut TextState], tokens: &[i64]) -> Tensor {
         tch::no_grad(|| {
-            let logits = match texts.len() <= MAX_FEW_ROWS {
-                true => self.step_layers(texts, tokens),
-                false => self.model.in_own_kind(|| self.step_layers(texts, tokens)).to_kind(Kind::Float),
+            let logits = match self.model.params().device() {
+                Device::Cpu => self.step_layers(texts, tokens),
+                _ => self.model.in_own_kind(|| self.step_layers(texts, tokens)).to_kind(Kind::Float),
             };
             for (row, (text, token)) in texts.iter_mut().zip(tokens).enumerate() {
                 text.count(&[*token], self.model.config().window_len);
-                text.next_logits = Some(logits.get(row as i64));
+                text.next_logits = Some(logits.get(row as i64).copy());
                 self.complete_block(text);
             }
             logits

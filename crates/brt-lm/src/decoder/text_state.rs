@@ -90,9 +90,25 @@ impl TextState {
 }
 
 impl LayerText {
+    /// Returns what `state` says of all layers, which stands between two blocks.
+    pub(super) fn all(model: &LanguageModel, state: &ModelState) -> Vec<Self> {
+        let config = model.config();
+        let block = (config.window_len, config.carry);
+        let layer = |(layer, state)| model.in_own_kind(|| Self::new(layer, state, block, model.kind()));
+        model.layers().iter().zip(&state.layers).map(layer).collect()
+    }
+
+    /// Takes the recurrent state of another text; keys and values stay.
+    pub(super) fn replace_states(&mut self, other: Self) {
+        if let (Some(states), Some(other)) = (&mut self.states, other.states) {
+            states.state = other.state;
+            states.projected = other.projected;
+        }
+    }
+
     /// Returns what `state` says, which stands between two blocks. `block`: W, and what goes from one to the next; `kind`: of
     /// keys and values.
-    pub(super) fn new(layer: &Layer, state: &LayerState, block: (i64, Carry), kind: Kind) -> Self {
+    fn new(layer: &Layer, state: &LayerState, block: (i64, Carry), kind: Kind) -> Self {
         let own = |x: &Tensor| x.to_kind(kind).copy();
         let states =
             layer.cell().map(|cell| States::new(cell, recurrent(state).copy(), state.cache.map(own)));
@@ -123,8 +139,7 @@ impl LayerText {
         }
     }
 
-    /// Goes on to the next block: the memory takes the keys of the one that is complete, and states read it.
-    /// `is_cleared`: whether the recurrent state starts anew there.
+    /// Goes on to the next block: the memory takes the keys of the one that is complete, and states read it, or start anew.
     pub(super) fn complete_block(&mut self, layer: &Layer, start: BlockStart) {
         if let Some(memory) = &mut self.memory {
             let [keys, values] = self.ring.tensors();

@@ -97,9 +97,9 @@ proptest! {
         }
     }
 
-    /// Texts at different places in one batch have what they have alone.
+    /// Texts at different places in one batch have what they have alone, to the last bit.
     #[test]
-    fn rows_at_different_places_do_not_meet(case in any_case(), lens in prop::collection::vec(0usize..40, 2..5)) {
+    fn rows_at_different_places_do_not_meet(case in any_case(), lens in prop::collection::vec(0usize..40, 2..40)) {
         let model = case.model();
         let decoder = Decoder::new(&model);
         let starts: Vec<Vec<i64>> = (0..lens.len())
@@ -114,14 +114,13 @@ proptest! {
         };
         let mut together: Vec<TextState> = starts.iter().map(begin).collect();
         let mut alone: Vec<TextState> = together.iter().map(TextState::copy).collect();
-        for step in 0..2 * case.segment_len() {
+        for step in 0..case.segment_len().min(9) {
             let next = list(&tokens(1, lens.len() as i64, case.seed + 100 + step as u64).get(0));
             let mut rows: Vec<&mut TextState> = together.iter_mut().collect();
             let logits = decoder.step(&mut rows, &next);
             for (row, text) in alone.iter_mut().enumerate() {
                 let expected = decoder.step(&mut [text], &[next[row]]).get(0);
-                let error = relative(&logits.get(row as i64), &expected);
-                prop_assert!(error <= ROUNDING, "{}: row {row}, step {step}: {error}", case.name);
+                prop_assert_eq!(logits.get(row as i64), expected, "{}: row {}, step {}", case.name, row, step);
             }
         }
     }

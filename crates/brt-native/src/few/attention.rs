@@ -123,50 +123,55 @@ unsafe fn read_head_by<S: Simd, E: Element>(query: &[f32], row: &Row<E>, head: u
     if row.num_seen == 0 {
         return;
     }
-    let width = query.len();
     // SAFETY: the caller's: heads, keys and bias are inside their tensors.
     unsafe {
-        let key = |j: usize| {
-            let start = row.keys.start.add(head * row.keys.head_stride + j * row.keys.stride);
-            std::slice::from_raw_parts(start, width)
-        };
-        let mut logits = vec![0.; row.num_seen];
-        for j in 0..row.num_seen {
-            logits[j] = dot::<S, f32, E>(query, key(j));
+        let keys = row.keys.start.add(head * row.keys.head_stride);
+        let mut weights = vec![0.; row.num_seen];
+        for (j, logit) in weights.iter_mut().enumerate() {
+            let key = std::slice::from_raw_parts(keys.add(j * row.keys.stride), query.len());
+            *logit = dot::<S, f32, E>(query, key);
         }
         let bias = row
             .bias
             .map(|(start, stride)| std::slice::from_raw_parts(start.add(head * stride), row.num_seen));
-        let (_, factor) = softmax::<S>(&mut logits, bias);
-        let whole = width - width % S::LANES;
+        let (_, factor) = softmax::<S>(&mut weights, bias);
         let values = row.values.start.add(head * row.values.head_stride);
-        let mut start = 0;
+        add_values::<S, E>(&weights, factor, (values, row.values.stride), read);
+    }
+}
+
+/// Adds `factor · Σ weight · value` to what is read.
+///
+/// # Safety
+/// The instruction set is there, and `values` has a row for each weight, as wide as `read`.
+#[inline(always)]
+unsafe fn add_values<S: Simd, E: Element>(
+    weights: &[f32],
+    factor: f32,
+    (values, stride): (*const E, usize),
+    read: &mut [f32],
+) {
+    let width = read.len();
+    let mut start = 0;
+    // SAFETY: the caller's.
+    unsafe {
         // Four vectors at once, so that sums do not wait for each other.
-        while start + 4 * S::LANES <= whole {
+        while start + 4 * S::LANES <= width {
             let mut sums = [S::splat(0.); 4];
-            for (j, weight) in logits.iter().enumerate() {
-                let weight = S::splat(*weight);
-                for v in 0..4 {
-                    let value = E::load::<S>(values.add(j * row.values.stride + start + v * S::LANES));
-                    sums[v] = value.mul_add(weight, sums[v]);
+            for (j, weight) in weights.iter().enumerate() {
+                let (weight, value) = (S::splat(*weight), values.add(j * stride + start));
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = E::load::<S>(value.add(v * S::LANES)).mul_add(weight, *sum);
                 }
             }
-            for (v, sum) in sums.into_iter().enumerate() {
-                sum.mul(S::splat(factor)).store(read.as_mut_ptr().add(start + v * S::LANES));
+            for sum in sums {
+                sum.mul(S::splat(factor)).store(read.as_mut_ptr().add(start));
+                start += S::LANES;
             }
-            start += 4 * S::LANES;
         }
-        while start < whole {
-            let mut sum = S::splat(0.);
-            for (j, weight) in logits.iter().enumerate() {
-                sum = E::load::<S>(values.add(j * row.values.stride + start)).mul_add(S::splat(*weight), sum);
-            }
-            sum.mul(S::splat(factor)).store(read.as_mut_ptr().add(start));
-            start += S::LANES;
-        }
-        for d in whole..width {
-            for (j, weight) in logits.iter().enumerate() {
-                read[d] += factor * weight * (*values.add(j * row.values.stride + d)).value();
+        for (d, read) in read.iter_mut().enumerate().skip(start) {
+            for (j, weight) in weights.iter().enumerate() {
+                *read += factor * weight * (*values.add(j * stride + d)).value();
             }
         }
     }

@@ -44,5 +44,5 @@ fn where_it_does_not_pay() {
 #[should_panic(expected = "few_rows_product: widths of x and weight")]
 fn widths_are_checked() {
     let options = (Kind::Float, Device::Cpu);
-    few_rows_product(&Tensor::ones([2, 3], options), &Tensor::ones([5, 4], options));
+    let _ = few_rows_product(&Tensor::ones([2, 3], options), &Tensor::ones([5, 4], options));
 }

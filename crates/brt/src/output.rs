@@ -21,15 +21,16 @@ pub(crate) fn result(text: impl std::fmt::Display) {
     }
 }
 
-/// Prints a part of a text to standard output, at once. As [`result`] where the reader has gone.
-pub(crate) fn text(piece: &str) {
+/// Prints a part of a text to standard output, at once; returns whether somebody still reads.
+pub(crate) fn text(piece: &str) -> bool {
     let mut out = std::io::stdout();
-    if let Err(error) = out.write_all(piece.as_bytes()).and_then(|()| out.flush()) {
+    let written = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written.as_ref() {
         if error.kind() != ErrorKind::BrokenPipe {
             line(format!("error: standard output: {error}"));
         }
-        exit(1);
     }
+    written.is_ok()
 }
 
 /// Makes a panic one line: what was broken, and where. Users' mistakes are errors, found before; what is left is a
@@ -46,7 +47,10 @@ pub(crate) fn short_panics() {
         // libtorch's own errors come quoted, with the trace of its functions.
         let first = text.lines().next().unwrap_or(text).split("\\n").next().unwrap_or(text);
         let place = panic.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
-        let advice = match text.contains("memory") || text.contains("alloc") {
+        let advice = match text.contains("allocate memory")
+            || text.contains("alloc_cpu")
+            || text.contains("out of memory")
+        {
             true => "not enough memory? lower data.batch or the sizes of the model: ",
             false => "a defect of brt, please report it: ",
         };

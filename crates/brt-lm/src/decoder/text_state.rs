@@ -1,9 +1,9 @@
 //! What a model remembers of one text while it reads it token by token.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use brt_cell::RecurrentCell;
-use brt_ops::{Carry, Projected, RowKeys, Windows};
+use brt_ops::{Carry, Projected, RowKeys, Windows, probe};
 use brt_txl::{KnnMemory, KvCache, KvRing};
 use tch::{Kind, Tensor};
 
@@ -53,6 +53,22 @@ impl TextState {
     /// Returns the last W tokens, or all there are, the oldest first.
     pub fn recent(&self) -> Vec<i64> {
         self.recent.iter().copied().collect()
+    }
+
+    /// Returns what the gates of recurrent layers would do if the block ended here: means and quantiles of their openness by
+    /// name, as in a run's statistics.
+    pub fn gates(&self, model: &LanguageModel) -> BTreeMap<String, f64> {
+        let read = || {
+            for (idx, (layer, own)) in model.layers().iter().zip(&self.layers).enumerate() {
+                if let (Some(cell), Some(states)) = (layer.cell(), &own.states) {
+                    let read = || states.read(cell, own.ring.tensors());
+                    let _ = probe::scope(|| format!("layers.{idx}.cell"), read);
+                }
+            }
+        };
+        let (_, seen) = tch::no_grad(|| model.in_own_kind(|| probe::observe(read)));
+        let is_gate = |name: &str| ["openness", "forgetting"].iter().any(|what| name.contains(what));
+        seen.into_iter().filter(|(name, _)| is_gate(name)).collect()
     }
 
     /// Returns an independent copy.

@@ -214,7 +214,7 @@ pub(crate) fn split_overrides(arguments: Vec<String>) -> Result<(Vec<String>, Ve
     while let Some(argument) = arguments.next() {
         let name = argument.strip_prefix("--").map(|n| n.split('=').next().unwrap_or(n).to_string());
         match name {
-            Some(key) if key.contains('.') => {
+            Some(key) if is_key(&key) => {
                 let value = argument.split_once('=').map(|(_, value)| value.to_string());
                 let value = value.or_else(|| arguments.next());
                 let value = value.ok_or_else(|| format!("--{key}: expected a value, got nothing"))?;
@@ -224,6 +224,15 @@ pub(crate) fn split_overrides(arguments: Vec<String>) -> Result<(Vec<String>, Ve
         }
     }
     Ok((rest, overrides))
+}
+
+/// Returns whether an option is a key of the configuration: words with dots between them.
+fn is_key(name: &str) -> bool {
+    let is_word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    name.contains('.') && name.split('.').all(is_word)
 }
 
 #[cfg(test)]
@@ -239,6 +248,12 @@ mod tests {
         let pairs: Vec<_> = overrides.iter().map(|o| (o.key.as_str(), o.value.as_str())).collect();
         assert_eq!(pairs, [("model.window_len", "64"), ("train.num_steps", "5")]);
         assert!(split_overrides(vec!["--a.b".into()]).is_err());
+        // A text that begins with hyphens is none.
+        let text = ["brt", "generate", "--stop", "--- 1.", "--prompt", "-- a.b c"].map(String::from).to_vec();
+        assert_eq!(
+            split_overrides(text.clone()).map(|(rest, overrides)| (rest, overrides.len())),
+            Ok((text, 0))
+        );
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) struct GenerateArguments {
     #[command(flatten)]
     pub(crate) model: TextModelArguments,
     /// Text to continue, printed before what follows; - for standard input
-    #[arg(long, conflicts_with = "prompt_file")]
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "prompt_file")]
     pub(crate) prompt: Option<String>,
     /// File to continue, of any length; not printed.
     #[arg(long, value_name = "FILE")]
@@ -37,7 +37,7 @@ pub(crate) struct GenerateArguments {
     /// State to go on from: what the model has read before the prompt; the prompt may then be left out
     #[arg(long, value_name = "FILE")]
     pub(crate) load_state: Option<PathBuf>,
-    /// Where to save the state after prompt and generated text.
+    /// Where to save the state after prompt and generated text, a stop string that is not printed included.
     #[arg(long, value_name = "FILE")]
     pub(crate) save_state: Option<PathBuf>,
     /// Most tokens to draw; 0 reads the prompt only
@@ -62,7 +62,7 @@ pub(crate) struct GenerateArguments {
     #[arg(long, default_value_t = 1.)]
     pub(crate) repetition_penalty: f64,
     /// End before this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Vec<String>,
     /// Seed of the draws; sample i of several has the seed + i
     #[arg(long, default_value_t = 1)]

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use brt_data::Tokenizer;
 use brt_lm::{Decoder, SampleConfig, TextState};
 use brt_serve::{FinishReason, Generation, GenerationConfig};
@@ -31,7 +31,7 @@ struct Record {
     tokens: Vec<i64>,
     /// In nats, by the model alone.
     log_probabilities: Vec<f32>,
-    /// Absent where it was interrupted.
+    /// `null` where it was interrupted.
     finish_reason: Option<FinishReason>,
     num_prompt_tokens: usize,
     /// Tokens since the text began, in all.
@@ -40,35 +40,34 @@ struct Record {
 
 pub(super) fn run(arguments: &GenerateArguments) -> Result<ExitCode> {
     check(arguments)?;
-    let sample = sample_config(arguments);
-    sample.validate()?;
+    let sample = sample_config(arguments)?;
     let (model, tokenizer) = text::load(&arguments.model)?;
     let decoder = Decoder::new(&model);
     let mut state = text::start(&decoder, &model, arguments.load_state.as_deref())?;
-    let prompt = read_prompt(arguments)?;
-    let tokens = text::encode(&tokenizer, &prompt, &state, "prompt")?.tokens;
+    let (name, prompt) = read_prompt(arguments)?;
+    let tokens = text::encode(&tokenizer, &prompt, &state, &name)?.tokens;
     if tokens.is_empty() && state.num_tokens() == 0 {
-        bail!("--prompt: expected at least one token, got a text that has none");
+        bail!("{name}: expected at least one token, got a text that has none");
     }
     let stop = interrupt::listen("stopping; a second signal ends at once")?;
-    text::feed(&decoder, &mut state, &tokens, &stop.flag);
-    if !arguments.json && arguments.samples == 1 {
-        output::text(shown_prompt(arguments));
+    let num_read = text::feed(&decoder, &mut state, &tokens, &stop.flag);
+    if num_read < tokens.len() {
+        let [num_read, all] = [num_read, tokens.len()].map(|num| output::exact(num as u64));
+        output::line(format!("stopped after {num_read} of {all} tokens of the prompt"));
     }
     let mut samples: Vec<Sample> = (0..arguments.samples)
-        .map(|idx| Sample::new(idx, &state, (arguments, &tokenizer, sample), tokens.len()))
+        .map(|idx| Sample::new(idx, &state, (arguments, &tokenizer, sample), num_read))
         .collect();
     drop(state);
-    draw(&decoder, &mut samples, arguments, &stop.flag);
-    let state = finish(samples, arguments);
-    if let Some(path) = &arguments.save_state {
-        state.save(path, &model)?;
-        output::line(format!(
-            "{}: the state after {} tokens",
-            path.display(),
-            output::exact(state.num_tokens())
-        ));
+    if num_read == tokens.len() {
+        draw(&decoder, &mut samples, arguments, &stop.flag)?;
     }
+    if let (Some(path), Some(sample)) = (&arguments.save_state, samples.first()) {
+        sample.state.save(path, &model)?;
+        let num_tokens = output::exact(sample.state.num_tokens());
+        output::line(format!("{}: the state after {num_tokens} tokens", path.display()));
+    }
+    finish(samples, arguments);
     Ok(match stop.flag.load(Ordering::Relaxed) {
         true => ExitCode::from(stop.exit_code()),
         false => ExitCode::SUCCESS,
@@ -96,10 +95,15 @@ fn check(arguments: &GenerateArguments) -> Result<()> {
     Ok(())
 }
 
-fn sample_config(arguments: &GenerateArguments) -> SampleConfig {
+fn sample_config(arguments: &GenerateArguments) -> Result<SampleConfig> {
     let GenerateArguments { temperature, top_k, top_p, min_p, repetition_penalty, .. } = *arguments;
     let temperature = if arguments.greedy { 0. } else { temperature };
-    SampleConfig { repetition_penalty, temperature, top_k, top_p, min_p }
+    let config = SampleConfig { repetition_penalty, temperature, top_k, top_p, min_p };
+    config.validate().map_err(|error| {
+        let (option, brt_lm::ConfigError { expected, got, .. }) = (error.key.replace('_', "-"), error);
+        anyhow!("--{option}: expected {expected}, got {got}")
+    })?;
+    Ok(config)
 }
 
 /// Returns what stands before the generated text where it is shown.
@@ -107,18 +111,18 @@ fn shown_prompt(arguments: &GenerateArguments) -> &str {
     arguments.prompt.as_deref().filter(|prompt| *prompt != "-").unwrap_or_default()
 }
 
-/// Returns the prompt; nothing where a state goes on without one.
-fn read_prompt(arguments: &GenerateArguments) -> Result<Vec<u8>> {
+/// Returns the prompt and the option that it is of; nothing where a state goes on without one.
+fn read_prompt(arguments: &GenerateArguments) -> Result<(String, Vec<u8>)> {
     let (name, bytes) = match (&arguments.prompt, &arguments.prompt_file) {
         (Some(prompt), _) if prompt == "-" => ("--prompt -".into(), text::bytes(Path::new("-"))?),
         (Some(prompt), _) => ("--prompt".to_owned(), prompt.clone().into_bytes()),
         (None, Some(path)) => (format!("--prompt-file {}", path.display()), text::bytes(path)?),
-        (None, None) => return Ok(vec![]),
+        (None, None) => return Ok(("--load-state".to_owned(), vec![])),
     };
     if bytes.is_empty() {
         bail!("{name}: expected a text to continue, got none");
     }
-    Ok(bytes)
+    Ok((name, bytes))
 }
 
 impl Sample {
@@ -145,44 +149,69 @@ impl Sample {
         Self { state: state.copy(), generation: Generation::new(tokenizer, &before, config), record }
     }
 
-    /// Draws a token and returns the text that is certain.
-    fn draw(&mut self) -> (i64, String) {
-        let logits = self.state.next_logits().expect("there is a prompt");
-        let logits = Vec::<f32>::try_from(logits).expect("a vector");
+    /// Draws a token and returns it with the text that is certain. `keeps`: whether the record is wanted.
+    fn draw(&mut self, keeps: Keep) -> Result<(i64, String)> {
+        let logits =
+            self.state.next_logits().context("the state: expected one that has read a token, got none")?;
+        let logits = Vec::<f32>::try_from(logits)?;
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            bail!("the model's logits: expected finite numbers, got others; has its training diverged?");
+        }
         let drawn = self.generation.draw(&logits, &self.state.recent());
-        self.record.tokens.push(drawn.token);
-        self.record.log_probabilities.push(drawn.log_probability);
-        self.record.text += &drawn.text;
-        (drawn.token, drawn.text)
+        if keeps == Keep::Everything {
+            self.record.tokens.push(drawn.token);
+            self.record.log_probabilities.push(drawn.log_probability);
+            self.record.text += &drawn.text;
+        }
+        Ok((drawn.token, drawn.text))
     }
 }
 
+/// What is kept of what is drawn: an endless text must not fill the memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// All of it: it is printed in the end.
+    Everything,
+    /// Nothing: it is printed as it comes.
+    Nothing,
+}
+
 /// Draws until all samples have ended, all of them side by side; the text of a single one is printed as it comes.
-fn draw(decoder: &Decoder, samples: &mut [Sample], arguments: &GenerateArguments, stop: &AtomicBool) {
-    let prints = samples.len() == 1 && !arguments.json;
+fn draw(
+    decoder: &Decoder,
+    samples: &mut [Sample],
+    arguments: &GenerateArguments,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let keep = if arguments.json || samples.len() > 1 { Keep::Everything } else { Keep::Nothing };
+    let print = |text: &str| {
+        if keep == Keep::Nothing && !output::text(text) {
+            // The reader has gone; a state that is to be saved still is.
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    print(shown_prompt(arguments));
     while !stop.load(Ordering::Relaxed) {
         let mut running: Vec<&mut Sample> =
             samples.iter_mut().filter(|sample| sample.generation.finish_reason().is_none()).collect();
         if running.is_empty() {
-            return;
+            break;
         }
         let mut tokens = vec![];
         for sample in &mut running {
-            let (token, piece) = sample.draw();
+            let (token, text) = sample.draw(keep)?;
             tokens.push(token);
-            if prints {
-                output::text(&piece);
-            }
+            print(&text);
         }
         let mut states: Vec<&mut TextState> = running.iter_mut().map(|sample| &mut sample.state).collect();
         let _ = decoder.step(&mut states, &tokens);
     }
+    Ok(())
 }
 
-/// Prints what is left to print, and returns the state of the first sample.
-fn finish(samples: Vec<Sample>, arguments: &GenerateArguments) -> TextState {
+/// Prints what is left to print.
+fn finish(samples: Vec<Sample>, arguments: &GenerateArguments) {
     let is_single = samples.len() == 1;
-    let mut first = None;
     for Sample { state, mut generation, mut record } in samples {
         record.finish_reason = generation.finish_reason();
         let rest = generation.finish();
@@ -193,12 +222,10 @@ fn finish(samples: Vec<Sample>, arguments: &GenerateArguments) -> TextState {
         } else if is_single {
             // Nothing where a text was only read.
             let is_shown = arguments.max_tokens > 0 || !shown_prompt(arguments).is_empty();
-            output::text(&format!("{rest}{}", if is_shown { "\n" } else { "" }));
+            let _ = output::text(&format!("{rest}{}", if is_shown { "\n" } else { "" }));
         } else {
             let (Record { sample, seed, text, .. }, prompt) = (&record, shown_prompt(arguments));
             output::result(format!("--- sample {sample}, seed {seed}\n{prompt}{text}"));
         }
-        first.get_or_insert(state);
     }
-    first.expect("at least one sample")
 }

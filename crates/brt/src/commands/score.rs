@@ -3,12 +3,12 @@
 use std::{
     fs::File,
     io::{BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use brt_data::{Encoding, Tokenizer};
-use brt_lm::{Decoder, LanguageModel};
+use brt_lm::{Decoder, LanguageModel, TextState};
 use brt_report::{ScoredDocument, ScoredToken, heatmap_html};
 use serde::Serialize;
 
@@ -46,10 +46,11 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
         documents.push(document);
     }
     if documents.len() > 1 {
-        print(&total(&documents));
+        print_all(&documents);
     }
-    if let Some(mut lines) = lines {
-        lines.flush().context("--jsonl")?;
+    if let (Some(mut lines), Some(path)) = (lines, &arguments.jsonl) {
+        let written = lines.flush().and_then(|()| std::fs::rename(part(path), path));
+        written.with_context(|| format!("--jsonl {}: cannot write", path.display()))?;
     }
     if let Some(path) = &arguments.heatmap {
         let title = "Surprise of each token";
@@ -61,8 +62,14 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
 }
 
 fn create(path: &Path) -> Result<BufWriter<File>> {
-    let file = File::create(path).with_context(|| format!("--jsonl {}: cannot write", path.display()))?;
+    let file =
+        File::create(part(path)).with_context(|| format!("--jsonl {}: cannot write", path.display()))?;
     Ok(BufWriter::new(file))
+}
+
+/// Returns the name under which a file grows until it is whole.
+fn part(path: &Path) -> PathBuf {
+    path.with_extension("part")
 }
 
 /// Scores one file; returns its tokens, too.
@@ -76,12 +83,18 @@ fn score(
     let decoder = Decoder::new(model);
     let start = text::start(&decoder, model, arguments.load_state.as_deref())?;
     let encoding = text::encode(tokenizer, &bytes, &start, &name)?;
-    if encoding.tokens.len() + start.num_tokens().min(1) as usize <= 1 {
-        bail!("{name}: expected a text of two tokens or more, got {}", encoding.tokens.len());
+    let least = if start.num_tokens() == 0 { 2 } else { 1 };
+    if encoding.tokens.len() < least {
+        bail!("{name}: expected a text of {least} or more tokens, got {}", encoding.tokens.len());
     }
-    let nats = nats(&decoder, start.copy(), &encoding.tokens);
+    let nats = nats(&decoder, start.copy(), &encoding.tokens, &name);
     let resets = model.config().recurrence.is_some() && !arguments.carried_only;
-    let reset = resets.then(|| self::nats(&Decoder::with_reset_states(model), start, &encoding.tokens));
+    let reset = resets.then(|| {
+        let mut start = start;
+        decoder.reset_states(&mut start);
+        let name = format!("{name}, the state reset");
+        self::nats(&Decoder::with_reset_states(model), start, &encoding.tokens, &name)
+    });
     let first = nats.iter().position(Option::is_some).unwrap_or(0);
     let scored_from = first.checked_sub(1).map_or(0, |last| encoding.ends[last] as usize);
     let texts = texts(&bytes, &encoding);
@@ -100,36 +113,37 @@ fn score(
     Ok((document, encoding.tokens))
 }
 
-fn nats(decoder: &Decoder, mut state: brt_lm::TextState, tokens: &[u32]) -> Vec<Option<f64>> {
+fn nats(decoder: &Decoder, mut state: TextState, tokens: &[u32], name: &str) -> Vec<Option<f64>> {
     let mut nats = vec![];
     for piece in tokens.chunks(TOKENS_AT_ONCE) {
         nats.extend(decoder.score(&mut state, &text::wide(piece)));
         if nats.len() < tokens.len() {
-            output::line(format!(
-                "{} of {} tokens",
-                output::exact(nats.len() as u64),
-                output::exact(tokens.len() as u64)
-            ));
+            let [num, all] = [nats.len(), tokens.len()].map(|num| output::exact(num as u64));
+            output::line(format!("{name}: {num} of {all} tokens"));
         }
     }
     nats
 }
 
-/// Returns the text of each token; that of a character of several tokens belongs to the last of them.
+/// Returns the text of each token; a character of several tokens belongs to the last of them.
 fn texts(bytes: &[u8], encoding: &Encoding) -> Vec<String> {
-    /// No character is longer.
-    const MAX_CHARACTER_LEN: usize = 4;
     let (mut start, mut texts) = (0, vec![]);
     for &end in &encoding.ends {
-        let piece = &bytes[start..end as usize];
-        let is_whole = std::str::from_utf8(piece).is_ok() || piece.len() >= MAX_CHARACTER_LEN;
-        texts.push(if is_whole { String::from_utf8_lossy(piece).into_owned() } else { String::new() });
-        if is_whole {
-            start = end as usize;
+        let end = end as usize;
+        let mut text = String::new();
+        for chunk in bytes[start..end].utf8_chunks() {
+            text += chunk.valid();
+            let rest = chunk.invalid();
+            start = end;
+            let is_beginning = std::str::from_utf8(rest).is_err_and(|error| error.error_len().is_none());
+            match rest {
+                [] => (),
+                // Only what stands at the end can become a character.
+                _ if is_beginning && end < bytes.len() => start = end - rest.len(),
+                _ => text.push(char::REPLACEMENT_CHARACTER),
+            }
         }
-    }
-    if let (Some(last), true) = (texts.last_mut(), start < bytes.len()) {
-        *last = String::from_utf8_lossy(&bytes[start..]).into_owned();
+        texts.push(text);
     }
     texts
 }
@@ -145,29 +159,47 @@ fn write_lines(out: &mut impl Write, document: &ScoredDocument, tokens: &[u32]) 
     Ok(())
 }
 
-/// Returns all documents as one.
-fn total(documents: &[ScoredDocument]) -> ScoredDocument {
-    ScoredDocument {
-        name: format!("all {} texts", documents.len()),
-        tokens: documents.iter().flat_map(|document| document.tokens.clone()).collect(),
-        num_bytes: documents.iter().map(|document| document.num_bytes).sum(),
-        num_words: documents.iter().map(|document| document.num_words).sum(),
-    }
+fn print(document: &ScoredDocument) {
+    let sums = [document.total_bits(), document.num_bytes as f64, document.num_words as f64];
+    print_sums(&document.name, sums, document.total_reset_bits());
 }
 
-fn print(document: &ScoredDocument) {
-    let num_bytes = document.num_bytes.max(1) as f64;
-    let bits = document.total_bits();
-    let reset = document.total_reset_bits().map_or(String::new(), |reset| {
-        format!("  {:+.4} with the state reset in every block", (reset - bits) / num_bytes)
+fn print_all(documents: &[ScoredDocument]) {
+    let sum = |of: fn(&ScoredDocument) -> f64| documents.iter().map(of).sum::<f64>();
+    let sums = [sum(ScoredDocument::total_bits), sum(|d| d.num_bytes as f64), sum(|d| d.num_words as f64)];
+    let reset = documents.iter().map(ScoredDocument::total_reset_bits).sum::<Option<f64>>();
+    print_sums(&format!("all {} texts", documents.len()), sums, reset);
+}
+
+fn print_sums(name: &str, [bits, num_bytes, num_words]: [f64; 3], reset_bits: Option<f64>) {
+    let per_byte = |bits: f64| bits / num_bytes.max(1.);
+    let reset = reset_bits.map_or(String::new(), |reset| {
+        format!("  {:+.4} with the state reset in every block", per_byte(reset - bits))
     });
-    let perplexity = (bits * std::f64::consts::LN_2 / document.num_words.max(1) as f64).exp();
+    let perplexity = (bits * std::f64::consts::LN_2 / num_words.max(1.)).exp();
     let perplexity = if perplexity < 1e6 { format!("{perplexity:.2}") } else { format!("{perplexity:.2e}") };
+    let [bytes, words] = [num_bytes, num_words].map(|num| output::exact(num as u64));
+    let bits = per_byte(bits);
     output::result(format!(
-        "{:.4} bits/byte{reset}  {} bytes  word perplexity {perplexity} over {} words  {}",
-        bits / num_bytes,
-        output::exact(document.num_bytes),
-        output::exact(document.num_words),
-        document.name
+        "{bits:.4} bits/byte{reset}  {bytes} bytes  word perplexity {perplexity} over {words} words  {name}"
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Characters whose bytes are several tokens, also behind other text in one token; what is no character; an end in the
+    /// middle of one.
+    #[test]
+    fn characters_belong_to_their_last_token() {
+        let check = |bytes: &[u8], ends: &[u32], expected: &[&str]| {
+            let encoding = Encoding { tokens: vec![0; ends.len()], ends: ends.to_vec() };
+            assert_eq!(texts(bytes, &encoding), expected);
+        };
+        check("café!".as_bytes(), &[4, 5, 6], &["caf", "é", "!"]);
+        check("日".as_bytes(), &[1, 2, 3], &["", "", "日"]);
+        check(b"a\xff\xe6b", &[2, 3, 4], &["a\u{fffd}", "", "\u{fffd}b"]);
+        check(b"a\xe6", &[1, 2], &["a", "\u{fffd}"]);
+    }
 }

@@ -25,31 +25,26 @@ struct Part {
     mean_cosine: Option<f64>,
 }
 
-/// A gate that does not depend on the input: how much of a state it keeps.
-#[derive(Debug, Serialize)]
-struct GatePart {
-    name: String,
-    mean: f64,
-    quantiles_05_50_95: [f64; 3],
-}
-
 #[derive(Debug, Serialize)]
 struct Shown {
     model: String,
     num_tokens: u64,
     parts: Vec<Part>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    gates: Vec<GatePart>,
+    /// How far gates would be open if the block ended here: mean and quantiles, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    gates: BTreeMap<String, f64>,
 }
 
-/// How a tensor differs between two states.
+/// How a tensor differs between two states, token by token from the newest; of what both have written.
 #[derive(Debug, Serialize)]
 struct Difference {
     name: String,
-    /// Length of the difference as a share of that of the first.
-    relative: f64,
-    mean_cosine: f64,
-    min_cosine: f64,
+    /// Vectors that were compared.
+    num_vectors: i64,
+    /// Length of the difference as a share of that of the first; `None` where nothing was compared.
+    relative: Option<f64>,
+    mean_cosine: Option<f64>,
+    min_cosine: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,12 +62,10 @@ pub(super) fn run(command: &StateCommand) -> Result<()> {
 }
 
 fn show(path: &Path, run: Option<&Path>, as_json: bool) -> Result<()> {
-    let (tensors, StateFileInfo { model, num_tokens }) = TextState::read(path)?;
+    let (tensors, info) = TextState::read(path)?;
+    let StateFileInfo { model_hash: model, num_tokens, .. } = info;
     let parts = vectors(&tensors).map(|(name, x)| part(name, x)).collect();
-    let gates = match run {
-        Some(run) => gates(path, run)?,
-        None => vec![],
-    };
+    let gates = run.map(|run| gates(path, run)).transpose()?.unwrap_or_default();
     let shown = Shown { model, num_tokens, parts, gates };
     if as_json {
         result(serde_json::to_string_pretty(&shown)?);
@@ -81,46 +74,62 @@ fn show(path: &Path, run: Option<&Path>, as_json: bool) -> Result<()> {
     result(format!("after {} tokens, of the model {}", exact(num_tokens), short(&shown.model)));
     result(format!("{:<28} {:>16} {:>8} {:>8} {:>8} {:>8}", "", "shape", "norm", "least", "most", "cosine"));
     for Part { name, shape, mean_norm, min_norm, max_norm, mean_cosine } in &shown.parts {
-        let cosine = mean_cosine.map_or(String::new(), |cosine| format!("{cosine:.3}"));
-        let shape = format!("{shape:?}");
+        let (shape, cosine) = (format!("{shape:?}"), number(*mean_cosine));
         result(format!(
             "{name:<28} {shape:>16} {mean_norm:>8.3} {min_norm:>8.3} {max_norm:>8.3} {cosine:>8}"
         ));
     }
-    for GatePart { name, mean, quantiles_05_50_95: [low, middle, high] } in &shown.gates {
-        result(format!(
-            "{name:<28} keeps {mean:.3} of the state (5 %: {low:.3}, 50 %: {middle:.3}, 95 %: {high:.3})"
-        ));
+    for (name, value) in &shown.gates {
+        result(format!("{name:<54} {value:>8.3}"));
     }
     Ok(())
 }
 
 fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
     let ((of_a, info_a), (of_b, info_b)) = (TextState::read(a)?, TextState::read(b)?);
-    if info_a.model != info_b.model {
-        let (expected, got) = (short(&info_a.model), short(&info_b.model));
+    if info_a.model_hash != info_b.model_hash {
+        let (expected, got) = (short(&info_a.model_hash), short(&info_b.model_hash));
         bail!(
             "{}: expected a state of the model {expected}, as {} is, got one of {got}",
             b.display(),
             a.display()
         );
     }
-    let of_b: BTreeMap<&str, &Tensor> = vectors(&of_b).collect();
-    let pairs = vectors(&of_a).filter_map(|(name, a)| Some((name, a, *of_b.get(name)?)));
-    let differences = pairs.map(|(name, a, b)| difference(name, a, b)).collect();
-    let compared =
-        Compared { model: info_a.model, num_tokens: [info_a.num_tokens, info_b.num_tokens], differences };
+    let mut differences = vec![];
+    for (name, of_a) in vectors(&of_a) {
+        let Some(of_b) = of_b.get(name).filter(|of_b| of_b.size() == of_a.size()) else {
+            let expected = of_a.size();
+            bail!(
+                "{}: expected {name} {expected:?}, as {} has, got another or none",
+                b.display(),
+                a.display()
+            );
+        };
+        let [of_a, of_b] =
+            [(of_a, info_a.num_tokens), (of_b, info_b.num_tokens)].map(|(x, n)| by_age(name, x, n));
+        differences.push(difference(name, &of_a, &of_b));
+    }
+    let num_tokens = [info_a.num_tokens, info_b.num_tokens];
+    let compared = Compared { model: info_a.model_hash, num_tokens, differences };
     if as_json {
         result(serde_json::to_string_pretty(&compared)?);
         return Ok(());
     }
     let [a, b] = compared.num_tokens.map(exact);
     result(format!("after {a} and {b} tokens, of the model {}", short(&compared.model)));
-    result(format!("{:<28} {:>10} {:>12} {:>13}", "", "relative", "mean cosine", "least cosine"));
-    for Difference { name, relative, mean_cosine, min_cosine } in &compared.differences {
-        result(format!("{name:<28} {relative:>10.4} {mean_cosine:>12.4} {min_cosine:>13.4}"));
+    result(format!(
+        "{:<28} {:>8} {:>10} {:>12} {:>13}",
+        "", "vectors", "relative", "mean cosine", "least cosine"
+    ));
+    for Difference { name, num_vectors, relative, mean_cosine, min_cosine } in &compared.differences {
+        let [relative, mean, least] = [relative, mean_cosine, min_cosine].map(|value| number(*value));
+        result(format!("{name:<28} {num_vectors:>8} {relative:>10} {mean:>12} {least:>13}"));
     }
     Ok(())
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("–".into(), |value| format!("{value:.4}"))
 }
 
 fn short(hash: &str) -> String {
@@ -130,10 +139,24 @@ fn short(hash: &str) -> String {
 /// Returns the tensors that are vectors of numbers, in the order of their layers.
 fn vectors(tensors: &BTreeMap<String, Tensor>) -> impl Iterator<Item = (&str, &Tensor)> {
     let layer = |name: &str| name.split('.').nth(1).and_then(|idx| idx.parse::<usize>().ok());
-    let mut parts: Vec<_> =
-        tensors.iter().filter(|(name, x)| layer(name).is_some() && x.kind() == Kind::Float).collect();
+    let mut parts: Vec<_> = tensors.iter().filter(|(name, x)| layer(name).is_some() && is_float(x)).collect();
     parts.sort_by_key(|(name, _)| (layer(name), (*name).clone()));
     parts.into_iter().map(|(name, x)| (name.as_str(), x))
+}
+
+fn is_float(x: &Tensor) -> bool {
+    matches!(x.kind(), Kind::Float | Kind::BFloat16)
+}
+
+/// Returns keys and values of a ring with the oldest first; other tensors as they are.
+fn by_age(name: &str, x: &Tensor, num_tokens: u64) -> Tensor {
+    let of_ring = name.split('.').count() == 3 && [".keys", ".values"].iter().any(|end| name.ends_with(end));
+    match x.size().get(2) {
+        Some(&window_len) if of_ring && window_len > 0 => {
+            x.roll([-((num_tokens % window_len as u64) as i64)], [2])
+        }
+        _ => x.shallow_clone(),
+    }
 }
 
 /// Returns all vectors along the last axis, `[num, width]`.
@@ -146,55 +169,45 @@ fn norms(rows: &Tensor) -> Tensor {
     rows.square().sum_dim_intlist(-1, false, Kind::Double).sqrt()
 }
 
+/// Leaves out vectors of zeros: nothing has been written there.
 fn part(name: &str, x: &Tensor) -> Part {
-    let rows = rows(x);
+    let all = rows(x);
+    let rows = all.index_select(0, &norms(&all).nonzero().squeeze_dim(1));
     let (norms, num) = (norms(&rows), rows.size()[0]);
-    let is_empty = num == 0;
-    let value = |x: Tensor| if is_empty { 0. } else { x.double_value(&[]) };
-    // The sum of all pairs' cosines is the square of the sum of unit vectors, those of vectors with themselves included.
-    let unit = &rows / norms.clamp_min(1e-30).unsqueeze(1);
+    let value = |of: fn(&Tensor) -> Tensor| if num == 0 { 0. } else { of(&norms).double_value(&[]) };
+    // The sum of all pairs' cosines is the square of the sum of unit vectors, without those of vectors with themselves.
+    let unit = &rows / norms.unsqueeze(1);
     let sum = unit.sum_dim_intlist(0, false, Kind::Double).square().sum(Kind::Double).double_value(&[]);
-    let own = unit.square().sum(Kind::Double).double_value(&[]);
     let pairs = (num * (num - 1)) as f64;
     Part {
         name: name.to_owned(),
         shape: x.size(),
-        mean_norm: if is_empty { 0. } else { value(norms.mean(Kind::Double)) },
-        min_norm: if is_empty { 0. } else { value(norms.min()) },
-        max_norm: if is_empty { 0. } else { value(norms.max()) },
-        mean_cosine: (num > 1).then(|| (sum - own) / pairs),
+        mean_norm: value(|norms| norms.mean(Kind::Double)),
+        min_norm: value(Tensor::min),
+        max_norm: value(Tensor::max),
+        mean_cosine: (num > 1).then(|| (sum - num as f64) / pairs),
     }
 }
 
 fn difference(name: &str, a: &Tensor, b: &Tensor) -> Difference {
     let (a, b) = (rows(a), rows(b));
+    let both = (norms(&a) * norms(&b)).nonzero().squeeze_dim(1);
+    let [a, b] = [a, b].map(|rows| rows.index_select(0, &both));
+    let cosines = (&a * &b).sum_dim_intlist(-1, false, Kind::Double) / (norms(&a) * norms(&b));
     let length = |x: &Tensor| x.square().sum(Kind::Double).sqrt().double_value(&[]);
-    let cosines =
-        (&a * &b).sum_dim_intlist(-1, false, Kind::Double) / (norms(&a) * norms(&b)).clamp_min(1e-30);
-    let is_empty = a.numel() == 0;
+    let num_vectors = both.size()[0];
+    let value = |value: &dyn Fn() -> f64| (num_vectors > 0).then(value);
     Difference {
         name: name.to_owned(),
-        relative: length(&(&a - &b)) / length(&a).max(1e-30),
-        mean_cosine: if is_empty { 1. } else { cosines.mean(Kind::Double).double_value(&[]) },
-        min_cosine: if is_empty { 1. } else { cosines.min().double_value(&[]) },
+        num_vectors,
+        relative: value(&|| length(&(&a - &b)) / length(&a)),
+        mean_cosine: value(&|| cosines.mean(Kind::Double).double_value(&[])),
+        min_cosine: value(&|| cosines.min().double_value(&[])),
     }
 }
 
-/// Returns the fixed gates of a run, whose model the state must be of.
-fn gates(state: &Path, run: &Path) -> Result<Vec<GatePart>> {
+/// Returns how far the gates of a run would be open if the state's block ended here.
+fn gates(state: &Path, run: &Path) -> Result<BTreeMap<String, f64>> {
     let (model, _) = super::load_model(run, Device::Cpu)?;
-    TextState::load(state, &model)?;
-    let named = model.params().named();
-    let gates = named.iter().filter(|(name, _)| name.ends_with("gate_bias") && name.contains(".cell."));
-    let gate = |(name, bias): &(String, Tensor)| {
-        let sorted = bias.detach().sigmoid().to_kind(Kind::Double).sort(0, false).0;
-        let last = (sorted.numel() - 1) as f64;
-        let quantile = |part: f64| sorted.double_value(&[(last * part).round() as i64]);
-        GatePart {
-            name: name.clone(),
-            mean: sorted.mean(Kind::Double).double_value(&[]),
-            quantiles_05_50_95: [0.05, 0.5, 0.95].map(quantile),
-        }
-    };
-    Ok(gates.map(gate).collect())
+    Ok(TextState::load(state, &model)?.gates(&model))
 }

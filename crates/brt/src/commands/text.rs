@@ -51,14 +51,14 @@ pub(super) fn encode(tokenizer: &Tokenizer, bytes: &[u8], state: &TextState, nam
     tokenizer.encode(bytes, place).with_context(|| name.to_owned())
 }
 
-/// Reads on in a text; returns early once `stop` is set.
-pub(super) fn feed(decoder: &Decoder, state: &mut TextState, tokens: &[u32], stop: &AtomicBool) {
-    for piece in tokens.chunks(TOKENS_BETWEEN_LOOKS) {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
+/// Reads on in a text and returns how many tokens were read: less than all once `stop` is set.
+pub(super) fn feed(decoder: &Decoder, state: &mut TextState, tokens: &[u32], stop: &AtomicBool) -> usize {
+    let mut num_read = 0;
+    for piece in tokens.chunks(TOKENS_BETWEEN_LOOKS).take_while(|_| !stop.load(Ordering::Relaxed)) {
         let _ = decoder.feed(state, &wide(piece));
+        num_read += piece.len();
     }
+    num_read
 }
 
 /// Returns tokens as the model takes them.

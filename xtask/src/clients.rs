@@ -27,16 +27,11 @@ struct Server {
 
 /// Serves a run and lets each client check it; what they print is written into files, too.
 pub(crate) fn run(root: &Path, flags: &flags::Clients) -> Result {
-    for (name, path, is_there) in [
-        ("--model", &flags.model, flags.model.join("config.toml").is_file()),
-        ("--text", &flags.text, flags.text.is_file()),
-    ] {
-        if !is_there {
-            return fail(format!(
-                "{name} {}: expected a run's folder or a text's file, got none",
-                path.display()
-            ));
-        }
+    if !flags.model.join("config.toml").is_file() {
+        return fail(format!("--model {}: expected the folder of a run, got none", flags.model.display()));
+    }
+    if !flags.text.is_file() {
+        return fail(format!("--text {}: expected a file, got none", flags.text.display()));
     }
     let tokenizer = tokenizer(&flags.model)?;
     let out = flags.out.clone().unwrap_or_else(|| root.join("runs/clients"));
@@ -71,7 +66,11 @@ fn tokenizer(run: &Path) -> Result<PathBuf> {
     let names = ["tokenizer.json", "tokenizer.bytes"];
     match names.iter().map(|name| run.join(name)).find(|path| path.is_file()) {
         Some(path) => Ok(path),
-        None => fail(format!("--model {}: expected one of {}, got none", run.display(), names.join(" and "))),
+        None => fail(format!(
+            "--model {}: expected a tokenizer that lm-eval can read ({}), got another",
+            run.display(),
+            names.join(", ")
+        )),
     }
 }
 

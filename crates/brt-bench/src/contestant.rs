@@ -225,7 +225,8 @@ impl Contestant {
         if self.learner.model.precision == Precision::F32 {
             return None;
         }
-        let copy = LanguageModel::new(self.model().config().clone(), 1, self.device).ok()?;
+        let config = self.model().config().clone();
+        let copy = LanguageModel::new(config, 1, self.device).expect("a configuration that a model has");
         tch::no_grad(|| {
             for ((_, mut own), (_, trained)) in
                 copy.params().named().into_iter().zip(self.model().params().named())

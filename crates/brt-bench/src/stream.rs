@@ -47,7 +47,7 @@ pub fn stream(
             num_tokens: end,
             wall_secs_per_token: start.elapsed().as_secs_f64() / TOKENS_PER_POINT as f64,
             cpu_secs_per_token: (brt_native::cpu_secs() - cpu) / TOKENS_PER_POINT as f64,
-            peak_resident_bytes: brt_native::peak_resident_bytes(),
+            resident_bytes: brt_native::resident_bytes(),
         });
     }
     Ok(StreamResult {
@@ -74,10 +74,10 @@ fn ends(num_tokens: u64) -> Vec<u64> {
         }
     }
     ends.push(num_tokens.max(TOKENS_PER_POINT));
-    if let [.., before, last] = ends.as_slice() {
-        if last - before < TOKENS_PER_POINT {
-            ends.remove(ends.len() - 2);
-        }
+    if let [.., before, last] = ends.as_slice()
+        && last - before < TOKENS_PER_POINT
+    {
+        ends.remove(ends.len() - 2);
     }
     ends
 }

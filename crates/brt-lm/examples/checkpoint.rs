@@ -1,8 +1,6 @@
 //! Loads a checkpoint of a run on bytes, continues a text and saves its state:
 //! `cargo run --release --example checkpoint runs/first/checkpoints/step-5000 "Call me "`.
-#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
-
-use std::{error::Error, path::Path};
+use std::{error::Error, io::Write, path::Path};
 
 use brt_lm::{Decoder, LanguageModel, ModelConfig, SampleConfig, Sampler};
 
@@ -23,15 +21,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     brt_ops::checkpoint::load_into(&checkpoint.join("model.safetensors"), &model.params().named())?;
 
     let (decoder, mut sampler) = (Decoder::new(&model), Sampler::new(SampleConfig::default(), 1));
-    let mut text = decoder.start();
+    let (mut text, mut out) = (decoder.start(), std::io::stdout().lock());
     let tokens: Vec<i64> = prompt.bytes().map(|byte| i64::from(byte) + 3).collect(); // The T5 byte layout.
     let mut logits = decoder.feed(&mut text, &tokens);
     for _ in 0..200 {
         let token = sampler.draw(&Vec::<f32>::try_from(&logits)?, &text.recent());
-        print!("{}", char::from(u8::try_from(token - 3).unwrap_or(b'?')));
+        out.write_all(&u8::try_from(token - 3).map_or(vec![], |byte| vec![byte]))?;
+        out.flush()?;
         logits = decoder.step(&mut [&mut text], &[token]).squeeze_dim(0);
     }
     text.save(Path::new("text.brt"), &model)?;
-    println!("\n{} tokens; text.brt holds the state", text.num_tokens());
+    writeln!(out, "\n{} tokens; text.brt holds the state", text.num_tokens())?;
     Ok(())
 }

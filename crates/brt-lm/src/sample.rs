@@ -75,7 +75,8 @@ struct Candidate {
 }
 
 impl Sampler {
-    /// Returns a sampler; equal seeds draw equal tokens from equal logits.
+    /// Returns a sampler; equal seeds draw equal tokens from equal logits. The configuration is one that
+    /// [`SampleConfig::validate`] accepts.
     pub fn new(config: SampleConfig, seed: u64) -> Self {
         Self { config, random: ChaCha8Rng::seed_from_u64(seed) }
     }

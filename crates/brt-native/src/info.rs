@@ -60,6 +60,14 @@ fn allowed_cpus() -> Vec<usize> {
     }
 }
 
+/// Returns the resident memory of this process in bytes; 0 where the system does not tell.
+pub fn resident_bytes() -> u64 {
+    /// Pages are that large on every system that has `/proc/self/statm` and libtorch.
+    const PAGE_BYTES: u64 = 4096;
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE_BYTES
+}
+
 /// Returns the largest resident memory of this process so far, in bytes.
 pub fn peak_resident_bytes() -> u64 {
     usage().ru_maxrss.unsigned_abs() * 1024

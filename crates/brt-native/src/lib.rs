@@ -46,7 +46,7 @@ pub use function::{attach, backward};
 pub use heads::{HeadNorm, split_heads};
 pub use info::{
     available_bytes, build_info, cpu_capability, cpu_secs, num_physical_cores, peak_device_bytes,
-    peak_resident_bytes, torch_version,
+    peak_resident_bytes, resident_bytes, torch_version,
 };
 pub use norm::{add_rms_norm, product_kind, rms_norm};
 pub use training::{

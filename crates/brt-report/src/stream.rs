@@ -16,8 +16,8 @@ pub struct StreamPoint {
     pub wall_secs_per_token: f64,
     /// Processor time of a token in seconds, likewise.
     pub cpu_secs_per_token: f64,
-    /// Largest resident memory of the process so far, in bytes.
-    pub peak_resident_bytes: u64,
+    /// Resident memory of the process, in bytes.
+    pub resident_bytes: u64,
 }
 
 /// The output of `brt bench --stream`.
@@ -66,7 +66,7 @@ pub fn stream_svg(results: &[StreamResult]) -> String {
     };
     let panels = [
         panel("milliseconds of one processor for a token", &|point| point.cpu_secs_per_token * 1e3),
-        panel("peak resident memory, MB", &|point| point.peak_resident_bytes as f64 / 1e6),
+        panel("resident memory, MB", &|point| point.resident_bytes as f64 / 1e6),
     ];
     let (content, height) = plot::stack(&names, &panels);
     plot::document("What a token costs", height, &content)
@@ -82,7 +82,7 @@ mod tests {
             num_tokens,
             wall_secs_per_token: 1e-3,
             cpu_secs_per_token: 1e-3,
-            peak_resident_bytes: 1 << 28,
+            resident_bytes: 1 << 28,
         };
         let result = StreamResult {
             name: "small".into(),

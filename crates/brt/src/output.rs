@@ -25,10 +25,10 @@ pub(crate) fn result(text: impl std::fmt::Display) {
 pub(crate) fn text(piece: &str) -> bool {
     let mut out = std::io::stdout();
     let written = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
-    if let Err(error) = written.as_ref() {
-        if error.kind() != ErrorKind::BrokenPipe {
-            line(format!("error: standard output: {error}"));
-        }
+    if let Err(error) = written.as_ref()
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        line(format!("error: standard output: {error}"));
     }
     written.is_ok()
 }

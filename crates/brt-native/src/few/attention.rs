@@ -47,7 +47,7 @@ impl<E: Element> Heads<E> {
         assert!(
             tensor.kind() == E::KIND
                 && tensor.device() == Device::Cpu
-                && matches!(size.as_slice(), [1, h, len, d] if [*h, *d] == [num_heads, head_dim] && num_seen <= *len)
+                && matches!(size.as_slice(), [1, h, len, d] if [*h, *d] == [num_heads, head_dim] && (0..=*len).contains(&num_seen))
                 && stride[3] == 1,
             "row_attention: expected {:?} [1, {num_heads}, {num_seen} or more, {head_dim}] on the CPU, got {tensor:?}",
             E::KIND

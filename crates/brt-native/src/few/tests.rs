@@ -46,3 +46,50 @@ fn widths_are_checked() {
     let options = (Kind::Float, Device::Cpu);
     let _ = few_rows_product(&Tensor::ones([2, 3], options), &Tensor::ones([5, 4], options));
 }
+
+/// Each row against the formula, of keys and values in both kinds, with strides, rows that see few keys or none.
+#[test]
+fn rows_read_what_the_formula_says() {
+    Level::each(|level| {
+        tch::manual_seed(2);
+        let draw = |size: &[i64]| Tensor::randn(size, (Kind::Float, Device::Cpu));
+        for (len, width, kind) in
+            [(1, 3, Kind::Float), (9, 20, Kind::BFloat16), (70, 64, Kind::Float), (33, 83, Kind::BFloat16)]
+        {
+            let (queries, temperature, bias) = (draw(&[4, 2, 1, width]), draw(&[2]), draw(&[2, len + 5]));
+            // Heads side by side, as a layer makes them.
+            let heads = || draw(&[1, len, 2, width]).transpose(1, 2).to_kind(kind);
+            let stored: Vec<[Tensor; 2]> = (0..4).map(|_| [heads(), heads()]).collect();
+            let seen = [len, 0, 1.min(len), len / 2];
+            let row = |(i, [keys, values]): (usize, &[Tensor; 2])| {
+                (keys.shallow_clone(), values.shallow_clone(), seen[i], i as i64)
+            };
+            let stored: Vec<_> = stored.iter().enumerate().map(row).collect();
+            let rows: Vec<RowKeys> = stored
+                .iter()
+                .map(|(keys, values, num_seen, start)| RowKeys {
+                    keys,
+                    values,
+                    num_seen: *num_seen,
+                    bias: Some((&bias, *start)),
+                })
+                .collect();
+            let got = row_attention(&queries, Some(&temperature), &rows);
+            for (i, row) in rows.iter().enumerate() {
+                let read = |x: &Tensor| x.narrow(2, 0, row.num_seen).to_kind(Kind::Float);
+                let query = queries.narrow(0, i as i64, 1) * temperature.view([-1, 1, 1]);
+                let logits = query.matmul(&read(row.keys).transpose(-2, -1));
+                let logits = logits + bias.narrow(1, i as i64, row.num_seen).unsqueeze(1);
+                let expected = logits.softmax(-1, Kind::Float).matmul(&read(row.values));
+                let error = (got.narrow(0, i as i64, 1) - expected).abs().max().double_value(&[]);
+                assert!(error < 2e-5, "{level:?}: {len} keys of {width} {kind:?}, row {i}: {error}");
+            }
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "row_attention: expected a query for each row")]
+fn rows_are_counted() {
+    let _ = row_attention(&Tensor::ones([2, 1, 1, 4], (Kind::Float, Device::Cpu)), None, &[]);
+}

@@ -57,7 +57,7 @@ fn stream(
                     measured.kind,
                     exact(point.num_tokens),
                     point.cpu_secs_per_token * 1e3,
-                    point.peak_resident_bytes as f64 / 1e6
+                    point.resident_bytes as f64 / 1e6
                 ));
             }
             results.push(measured);

@@ -48,21 +48,8 @@ pub fn bench(
     device: Device,
     commit: &str,
 ) -> Result<BenchResult, TrainError> {
-    let kinds = plan.kinds.as_slice();
     let load_average = load_average();
-    let mut items = ceilings::items(kinds, device);
-    if let (Some((_, config)), Extent::All) = (configs.first(), plan.extent) {
-        items.extend(parts::items(config, kinds, device)?);
-    }
-    for (name, config) in configs {
-        if plan.extent != Extent::Steps {
-            items.extend(decode::items(name, config, kinds, device)?);
-        }
-        if plan.extent == Extent::Decoding {
-            continue;
-        }
-        items.extend(steps::items(name, config, kinds, device)?);
-    }
+    let mut items = items(configs, plan, device)?;
     let mut entries = items.iter().map(entry).collect::<Vec<_>>();
     let mut repeats = vec![];
     for item in &mut items {
@@ -85,6 +72,25 @@ pub fn bench(
         machine: machine_facts(device),
         build: brt_trainer::build_facts(commit),
     })
+}
+
+/// Returns all that is measured.
+fn items(configs: &[(String, RunConfig)], plan: &BenchPlan, device: Device) -> Result<Vec<Item>, TrainError> {
+    let kinds = plan.kinds.as_slice();
+    let mut items = ceilings::items(kinds, device);
+    if let (Some((_, config)), Extent::All) = (configs.first(), plan.extent) {
+        items.extend(parts::items(config, kinds, device)?);
+    }
+    for (name, config) in configs {
+        if plan.extent != Extent::Steps {
+            items.extend(decode::items(name, config, kinds, device)?);
+        }
+        if plan.extent == Extent::Decoding {
+            continue;
+        }
+        items.extend(steps::items(name, config, kinds, device)?);
+    }
+    Ok(items)
 }
 
 fn entry(item: &Item) -> BenchEntry {

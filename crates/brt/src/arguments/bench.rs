@@ -21,7 +21,8 @@ pub(crate) struct BenchArguments {
     #[arg(long, conflicts_with = "steps_only")]
     pub(crate) decoding_only: bool,
     /// Read a text of so many tokens, one by one, and measure time and memory on the way.
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1000..), conflicts_with_all = ["steps_only", "decoding_only"])]
+    #[arg(long, value_name = "TOKENS", conflicts_with_all = ["steps_only", "decoding_only"],
+        value_parser = clap::value_parser!(u64).range(1000..))]
     pub(crate) stream: Option<u64>,
     /// Kind of matrix products to measure alone: f32 or bf16
     #[arg(long, value_parser = ["f32", "bf16"])]

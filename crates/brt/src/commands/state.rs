@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use brt_lm::{StateFileInfo, TextState};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
@@ -11,6 +11,8 @@ use crate::{
     arguments::StateCommand,
     output::{exact, result},
 };
+
+type Tensors = BTreeMap<String, Tensor>;
 
 /// A tensor of a state, seen as vectors along its last axis.
 #[derive(Debug, Serialize)]
@@ -95,20 +97,8 @@ fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
             a.display()
         );
     }
-    let mut differences = vec![];
-    for (name, of_a) in vectors(&of_a) {
-        let Some(of_b) = of_b.get(name).filter(|of_b| of_b.size() == of_a.size()) else {
-            let expected = of_a.size();
-            bail!(
-                "{}: expected {name} {expected:?}, as {} has, got another or none",
-                b.display(),
-                a.display()
-            );
-        };
-        let [of_a, of_b] =
-            [(of_a, info_a.num_tokens), (of_b, info_b.num_tokens)].map(|(x, n)| by_age(name, x, n));
-        differences.push(difference(name, &of_a, &of_b));
-    }
+    let differences = differences([(&of_a, &info_a), (&of_b, &info_b)]);
+    let differences = differences.with_context(|| format!("{} and {}", a.display(), b.display()))?;
     let num_tokens = [info_a.num_tokens, info_b.num_tokens];
     let compared = Compared { model: info_a.model_hash, num_tokens, differences };
     if as_json {
@@ -128,6 +118,18 @@ fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
     Ok(())
 }
 
+/// Returns how each tensor differs.
+fn differences([a, b]: [(&Tensors, &StateFileInfo); 2]) -> Result<Vec<Difference>> {
+    let difference = |(name, of_a): (&str, &Tensor)| {
+        let of_b = b.0.get(name).filter(|of_b| of_b.size() == of_a.size());
+        let of_b =
+            of_b.with_context(|| format!("{name}: expected {:?} in both, got another shape", of_a.size()))?;
+        let [of_a, of_b] = [(of_a, a.1), (of_b, b.1)].map(|(x, info)| by_age(name, x, info.num_tokens));
+        Ok(difference(name, &of_a, &of_b))
+    };
+    vectors(a.0).map(difference).collect()
+}
+
 fn number(value: Option<f64>) -> String {
     value.map_or("–".into(), |value| format!("{value:.4}"))
 }
@@ -137,7 +139,7 @@ fn short(hash: &str) -> String {
 }
 
 /// Returns the tensors that are vectors of numbers, in the order of their layers.
-fn vectors(tensors: &BTreeMap<String, Tensor>) -> impl Iterator<Item = (&str, &Tensor)> {
+fn vectors(tensors: &Tensors) -> impl Iterator<Item = (&str, &Tensor)> {
     let layer = |name: &str| name.split('.').nth(1).and_then(|idx| idx.parse::<usize>().ok());
     let mut parts: Vec<_> = tensors.iter().filter(|(name, x)| layer(name).is_some() && is_float(x)).collect();
     parts.sort_by_key(|(name, _)| (layer(name), (*name).clone()));

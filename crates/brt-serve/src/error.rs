@@ -181,6 +181,9 @@ pub enum RequestError {
     /// The server is shutting down.
     #[error("server: expected to go on, got a signal to stop")]
     Stopping,
+    /// The model has computed no numbers.
+    #[error("model: expected finite numbers, got others; its weights or the session's state may be damaged")]
+    NotFinite,
     /// The worker thread is gone.
     #[error("server: expected a running model, got one that has failed")]
     Failed,
@@ -212,6 +215,7 @@ impl RequestError {
             Self::ContentType { .. } => (415, "unsupported_media_type"),
             Self::TooManySessions { .. } => (429, "too_many_sessions"),
             Self::TooManyRequests { .. } => (429, "too_many_requests"),
+            Self::NotFinite => (500, "not_finite"),
             Self::Failed => (500, "worker_failed"),
             Self::TooManyConnections { .. } => (503, "too_many_connections"),
             Self::Stopping => (503, "shutting_down"),

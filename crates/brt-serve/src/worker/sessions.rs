@@ -19,6 +19,8 @@ pub(super) struct Sessions<'a> {
     idle: Duration,
     folder: Option<SessionFolder>,
     known: HashMap<String, Session>,
+    /// No session has been idle for too long before this.
+    next_expiry: Instant,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl<'a> Sessions<'a> {
             idle: limits.session_idle,
             folder: None,
             known: HashMap::new(),
+            next_expiry: Instant::now(),
         };
         if let Some(path) = folder {
             let error = |source| ServeError::Sessions { path: path.into(), source };
@@ -126,8 +129,15 @@ impl<'a> Sessions<'a> {
         }
     }
 
-    /// Lets sessions go that nobody has used for too long.
-    pub(super) fn expire(&mut self) {
+    /// Lets sessions go that nobody has used for too long, where it is time to look for some.
+    pub(super) fn expire_due(&mut self) {
+        if Instant::now() >= self.next_expiry {
+            self.expire();
+            self.next_expiry = Instant::now() + self.next_expiry().unwrap_or(self.idle);
+        }
+    }
+
+    fn expire(&mut self) {
         let is_over = |session: &Session| !session.is_busy && session.used.elapsed() >= self.idle;
         let over: Vec<String> =
             self.known.iter().filter(|(_, session)| is_over(session)).map(|(key, _)| key.clone()).collect();

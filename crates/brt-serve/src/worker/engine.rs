@@ -88,7 +88,7 @@ impl<'a> Engine<'a> {
             self.count();
         }
         self.stop();
-        self.sessions.save_all()
+        self.sessions.close()
     }
 
     /// Returns the places that are taken: one for each text, also for those whose prompt is still read.
@@ -103,23 +103,30 @@ impl<'a> Engine<'a> {
         call.job.n.min(self.limits.max_running)
     }
 
+    fn is_idle(&self) -> bool {
+        self.num_places() == 0 && self.waiting.is_empty()
+    }
+
     /// Takes all new requests; waits for one where nothing else is to do. Returns whether to go on.
     fn receive(&mut self, messages: &Receiver<Message>) -> bool {
-        let is_idle = self.num_places() == 0 && self.waiting.is_empty();
-        let pause = match (self.has_worked, is_idle) {
+        let pause = match (self.has_worked, self.is_idle()) {
             (true, _) => Duration::ZERO,
             (false, false) => STALLED_PAUSE,
-            (false, true) => self.sessions.next_expiry().unwrap_or(IDLE_PAUSE),
+            (false, true) => self.sessions.pause().unwrap_or(IDLE_PAUSE),
         };
         let mut message = messages.recv_timeout(pause);
         loop {
             match message {
                 Ok(Message::Job(job)) => self.accept(job),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Timeout) => break,
             }
             message = messages.recv_timeout(Duration::ZERO);
         }
+        if self.is_idle() {
+            self.sessions.rest();
+        }
+        true
     }
 
     fn accept(&mut self, job: Job) {

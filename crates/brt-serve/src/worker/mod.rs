@@ -10,6 +10,8 @@ mod receipt;
 mod row;
 mod scores;
 mod session_folder;
+#[cfg(test)]
+mod session_tests;
 mod sessions;
 
 use std::{

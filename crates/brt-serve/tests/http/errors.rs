@@ -15,6 +15,11 @@ fn mistakes_are_answered() {
             "body: expected a JSON object, got EOF while parsing a value at line 1 column 11",
         ),
         ("[1]", "", "body: expected a JSON object, got [1]"),
+        (
+            r#"{"prompt": "a", "seed": 1, "seed": 2}"#,
+            "",
+            "body: expected a JSON object, got `seed` twice at line 1 column 37",
+        ),
         ("", "", "body: expected a JSON object, got EOF while parsing a value at line 1 column 0"),
         (
             r#"{"prompt": "a", "temprature": 1}"#,
@@ -248,7 +253,9 @@ fn a_key_is_asked_for() {
         ("", "none"),
         ("authorization: Bearer secre\r\n", "another key"),
         ("authorization: Bearer secrets\r\n", "another key"),
-        ("authorization: Bearer \r\n", "another scheme"),
+        ("authorization: Bearer \r\n", "no key"),
+        ("authorization: BEARER\r\n", "no key"),
+        ("authorization: Bearersecret\r\n", "another scheme"),
         ("authorization: Basic secret\r\n", "another scheme"),
     ];
     for (header, got) in cases {

@@ -86,9 +86,7 @@ fn a_client_that_vanishes_frees_its_place() {
             connection.read_exact(&mut [0; 2000]).unwrap();
         }
         drop(connection);
-        let start = Instant::now();
         server.wait_for("running", 0);
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         assert!(!server.text("next", 4).is_empty());
     }
     // Also while it waits.

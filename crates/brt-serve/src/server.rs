@@ -129,6 +129,7 @@ struct Connections {
     app: Router,
     http: http1::Builder,
     stall_time: Duration,
+    answer_time: Duration,
     max: usize,
     free: Arc<Semaphore>,
     refusing: Arc<Semaphore>,
@@ -144,6 +145,7 @@ impl Connections {
             app: router(worker.clone(), key),
             http,
             stall_time: limits.stall_time,
+            answer_time: limits.request_time + limits.stall_time,
             max: limits.max_connections,
             free: Arc::new(Semaphore::new(limits.max_connections)),
             refusing: Arc::new(Semaphore::new(MAX_REFUSING)),
@@ -163,7 +165,7 @@ impl Connections {
             return;
         };
         let _ = stream.set_nodelay(true); // A piece of an answer is worth a packet.
-        let io = TokioIo::new(Timed::new(stream, self.stall_time));
+        let io = TokioIo::new(Timed::new(stream, self.stall_time, self.answer_time));
         let connection = self.http.serve_connection(io, TowerToHyperService::new(self.app.clone()));
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {

@@ -41,17 +41,17 @@ impl Call {
         self.is_over.get()
     }
 
-    /// Sends an event, or returns it where the client must read first. One whose client has gone is dropped.
-    pub(super) fn send(&self, event: Event) -> Result<(), Event> {
+    /// Sends an event; returns it where the client must read first. One whose client has gone is dropped.
+    pub(super) fn send(&self, event: Event) -> Option<Event> {
         match self.job.client.events.try_send(event) {
             Ok(()) => self.stalled.set(None),
             Err(TrySendError::Closed(_)) => (),
             Err(TrySendError::Full(event)) => {
                 self.stalled.set(self.stalled.get().or_else(|| Some(Instant::now())));
-                return Err(event);
+                return Some(event);
             }
         }
-        Ok(())
+        None
     }
 
     /// Returns whether the client has read nothing for that long.

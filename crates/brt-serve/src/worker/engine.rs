@@ -117,7 +117,7 @@ impl<'a> Engine<'a> {
         let mut message = messages.recv_timeout(pause);
         loop {
             match message {
-                Ok(Message::Job(job)) => self.accept(job),
+                Ok(Message::Job(job)) => self.accept(*job),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => break,
             }

@@ -6,7 +6,7 @@ use crate::{GenerationConfig, request::PreparedPrompt};
 /// What the worker thread is told.
 #[derive(Debug)]
 pub(super) enum Message {
-    Job(Job),
+    Job(Box<Job>),
     Stop,
 }
 

@@ -174,7 +174,7 @@ impl Worker {
         // A long text takes a while.
         let job = tokio::task::spawn_blocking(move || job(request, &tokenizer, vocab_size, &limits, client));
         let job = job.await.map_err(|_| RequestError::Failed)??;
-        self.shared.messages.send(Message::Job(job)).map_err(|_| gauges.why_not())?;
+        self.shared.messages.send(Message::Job(Box::new(job))).map_err(|_| gauges.why_not())?;
         stream.accepted().await
     }
 

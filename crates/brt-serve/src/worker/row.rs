@@ -67,7 +67,7 @@ impl Row {
     /// Sends what there is, as far as the client takes it.
     pub(super) fn deliver(&mut self) {
         while let Some(event) = self.unsent.pop_front() {
-            if let Err(event) = self.call.send(event) {
+            if let Some(event) = self.call.send(event) {
                 return self.unsent.push_front(event);
             }
         }

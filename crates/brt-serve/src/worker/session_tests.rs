@@ -56,7 +56,7 @@ fn a_panic_loses_no_session() {
     });
     assert!(worker.join().is_err());
     let file = format!("session-{}.safetensors", key("s"));
-    assert_eq!(names(folder.path()), [file.clone()]);
+    assert_eq!(names(folder.path()), std::slice::from_ref(&file));
     assert_eq!(fs::metadata(folder.path().join(file)).unwrap().permissions().mode() & 0o777, 0o600);
     let model = model(1);
     let mut sessions = Sessions::open(&model, &Limits::default(), Some(folder.path())).unwrap();

@@ -1,19 +1,11 @@
 //! An answer as it comes from the worker.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
-};
-
-use tokio::{
-    sync::mpsc::Receiver,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Choice, Completion, CompletionRequest, Limits, Logprobs, RequestError, Usage,
     unique::{now, random},
-    worker::{Counted, Event},
+    worker::{Answers, Event, Receipt},
 };
 
 /// What all pieces of an answer have.
@@ -48,7 +40,7 @@ impl Head {
 #[derive(Debug)]
 pub struct CompletionStream {
     head: Head,
-    events: Receiver<Event>,
+    answers: Answers,
     /// Choices that go on.
     num_open: usize,
     usage: Usage,
@@ -56,75 +48,80 @@ pub struct CompletionStream {
     deadline: Instant,
     has_scores: bool,
     limits: Limits,
-    /// Whether the worker has hung up because nobody read.
-    is_stalled: Arc<AtomicBool>,
-    _counted: Counted,
 }
 
 impl CompletionStream {
-    pub(crate) fn new(
-        head: Head,
-        events: Receiver<Event>,
-        request: &CompletionRequest,
-        limits: &Limits,
-        counted: Counted,
-    ) -> Self {
+    pub(crate) fn new(head: Head, answers: Answers, request: &CompletionRequest, limits: &Limits) -> Self {
         Self {
             head,
-            events,
+            answers,
             num_open: request.prompt.num_texts() * request.n,
             usage: Usage::default(),
             session_tokens: None,
             deadline: Instant::now() + limits.request_time,
             has_scores: request.logprobs.is_some(),
             limits: limits.clone(),
-            is_stalled: Arc::default(),
-            _counted: counted,
         }
     }
 
-    /// Returns what the worker sets before it hangs up on a client that does not read.
-    pub(crate) fn stalled(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.is_stalled)
+    /// Returns when the whole answer must be there.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// Waits until the worker has taken the request.
     pub(crate) async fn accepted(mut self) -> Result<Self, RequestError> {
         match self.event().await? {
             Event::Accepted { prompt_tokens } => self.usage.prompt_tokens = prompt_tokens,
-            Event::Failed(error) => return Err(error),
-            Event::Piece { .. } | Event::Finished { .. } => return Err(RequestError::Failed),
+            Event::Echo { .. } | Event::Piece { .. } | Event::Finished { .. } => {
+                return Err(RequestError::Failed);
+            }
         }
         Ok(self)
     }
 
     async fn event(&mut self) -> Result<Event, RequestError> {
         let too_slow = RequestError::TooSlow { secs: self.limits.request_time.as_secs() };
-        let event = timeout_at(self.deadline, self.events.recv()).await.map_err(|_| too_slow)?;
-        event.ok_or_else(|| match self.is_stalled.load(SeqCst) {
-            true => RequestError::SlowReader { secs: self.limits.stall_time.as_secs() },
-            false => RequestError::Failed,
-        })
+        if Instant::now() >= self.deadline {
+            return Err(too_slow); // Also where there is always something to read.
+        }
+        timeout_at(self.deadline, self.answers.next()).await.unwrap_or(Err(too_slow))
     }
 
-    /// Returns the next piece, of one choice; `None` after the last.
+    /// Returns the next piece, of one choice; `None` after the last. A session moves when the last is returned.
     ///
     /// # Errors
     /// Why there will be no more.
     pub async fn next(&mut self) -> Result<Option<Completion>, RequestError> {
+        let Some((piece, receipt)) = self.next_unsigned().await? else { return Ok(None) };
+        if let Some(receipt) = receipt {
+            receipt.sign();
+        }
+        Ok(Some(piece))
+    }
+
+    /// As [`Self::next`]; the session moves when the receipt is signed.
+    pub(crate) async fn next_unsigned(
+        &mut self,
+    ) -> Result<Option<(Completion, Option<Receipt>)>, RequestError> {
+        let mut receipt = None;
         while self.num_open > 0 {
             let (index, text, logprobs, finish_reason) = match self.event().await? {
+                Event::Echo { choice, echo } => (choice, echo.text.clone(), echo.logprobs.clone(), None),
                 Event::Piece { choice, text, logprobs } => (choice, text, logprobs, None),
-                Event::Finished { choice, reason, num_drawn, session_tokens } => {
+                Event::Finished { choice, reason, num_drawn, session } => {
                     self.num_open -= 1;
                     self.usage.completion_tokens += num_drawn;
-                    self.session_tokens = session_tokens;
+                    if let Some(kept) = session {
+                        self.session_tokens = Some(kept.num_tokens);
+                        receipt = Some(kept.receipt);
+                    }
                     (choice, String::new(), None, Some(reason))
                 }
-                Event::Failed(error) => return Err(error),
                 Event::Accepted { .. } => continue,
             };
-            return Ok(Some(self.head.piece(vec![Choice { index, text, logprobs, finish_reason }])));
+            let piece = self.head.piece(vec![Choice { index, text, logprobs, finish_reason }]);
+            return Ok(Some((piece, receipt)));
         }
         Ok(None)
     }

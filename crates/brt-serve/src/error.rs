@@ -51,6 +51,12 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// Another server keeps its sessions there.
+    #[error("{path}: expected a folder that no other server uses, got one that is in use")]
+    SessionsInUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Sessions are lost.
     #[error("sessions: expected all to be saved, got {failed} that could not be")]
     SaveSessions {
@@ -163,6 +169,11 @@ pub enum RequestError {
         /// The limit.
         max: usize,
     },
+    /// The session that would give way cannot be saved.
+    #[error(
+        "session: expected one that gives way to be saved, got one that cannot be; the server's log says why"
+    )]
+    SessionNotSaved,
     /// The saved state cannot be read.
     #[error("session: expected a saved state of this model, got a file that is none; use another name")]
     SessionFile,
@@ -181,6 +192,9 @@ pub enum RequestError {
     /// The server is shutting down.
     #[error("server: expected to go on, got a signal to stop")]
     Stopping,
+    /// The model has computed no numbers.
+    #[error("model: expected finite numbers, got others; its weights or the session's state may be damaged")]
+    NotFinite,
     /// The worker thread is gone.
     #[error("server: expected a running model, got one that has failed")]
     Failed,
@@ -212,6 +226,8 @@ impl RequestError {
             Self::ContentType { .. } => (415, "unsupported_media_type"),
             Self::TooManySessions { .. } => (429, "too_many_sessions"),
             Self::TooManyRequests { .. } => (429, "too_many_requests"),
+            Self::SessionNotSaved => (500, "session_not_saved"),
+            Self::NotFinite => (500, "not_finite"),
             Self::Failed => (500, "worker_failed"),
             Self::TooManyConnections { .. } => (503, "too_many_connections"),
             Self::Stopping => (503, "shutting_down"),
@@ -229,13 +245,28 @@ impl RequestError {
         }
     }
 
+    /// Returns whether the same request may succeed in a moment; `None` where the status says it.
+    pub(crate) fn may_retry(&self) -> Option<bool> {
+        match self {
+            Self::SessionBusy { .. } | Self::TooManySessions { .. } | Self::TooManyRequests { .. } => {
+                Some(true)
+            }
+            Self::TooManyConnections { .. } | Self::Stopping => Some(true),
+            // What has taken its time once does so again; what is on disk, or computed, stays as it is.
+            Self::BodyTooSlow { .. } | Self::TooSlow { .. } | Self::SlowReader { .. } => Some(false),
+            Self::SessionFile | Self::SessionNotSaved | Self::NotFinite => Some(false),
+            _ => None,
+        }
+    }
+
     /// Returns the field that is wrong, where it is one.
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::UnknownField { field, .. } => Some(field),
             Self::Value { param, .. } => Some(param),
             Self::Model { .. } => Some("model"),
-            Self::SessionBusy { .. } | Self::SessionFile | Self::TooManySessions { .. } => Some("session"),
+            Self::SessionBusy { .. } | Self::SessionFile => Some("session"),
+            Self::SessionNotSaved | Self::TooManySessions { .. } => Some("session"),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! One continuation: draws tokens, turns them into text, ends at stop strings and limits.
 
 use brt_data::{TextDecoder, Tokenizer};
-use brt_lm::{SampleConfig, Sampler, log_probabilities};
+use brt_lm::{SampleConfig, Sampler};
 use serde::{Deserialize, Serialize};
 
 /// What a caller asks of one continuation.
@@ -34,8 +34,6 @@ pub struct Drawn {
     pub token: i64,
     /// Its log-probability in nats, by the model alone: before temperature and all that follows it.
     pub log_probability: f32,
-    /// Log-probabilities of all tokens.
-    pub log_probabilities: Vec<f32>,
     /// The text that is certain now: whole characters that cannot belong to a stop string.
     pub text: String,
 }
@@ -88,7 +86,6 @@ impl Generation {
             "draw: expected a continuation that goes on, got one that has ended"
         );
         let token = self.sampler.draw(logits, recent);
-        let log_probabilities = log_probabilities(logits);
         self.num_drawn += 1;
         let mut text = String::new();
         if let Some(decoder) = &mut self.text {
@@ -99,8 +96,7 @@ impl Generation {
                 self.finish_reason = Some(FinishReason::Length);
             }
         }
-        let log_probability = log_probabilities[token as usize];
-        Drawn { token, log_probability, log_probabilities, text }
+        Drawn { token, log_probability: log_probability(logits, token), text }
     }
 
     /// Returns how many tokens have been drawn.
@@ -120,8 +116,17 @@ impl Generation {
     }
 }
 
+/// Returns the log-probability of one token: as [`brt_lm::log_probabilities`], without a list.
+fn log_probability(logits: &[f32], token: i64) -> f32 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
+    (f64::from(logits[token as usize] - largest) - sum.ln()) as f32
+}
+
 #[cfg(test)]
 mod tests {
+    use brt_lm::log_probabilities;
+
     use super::*;
 
     /// Draws what `text` says, byte by byte, and returns the pieces, the rest and the reason of the end.
@@ -139,7 +144,7 @@ mod tests {
             logits[usize::from(byte)] = 20.;
             let drawn = generation.draw(&logits, &[]);
             assert_eq!(drawn.token, i64::from(byte));
-            assert!((drawn.log_probability - drawn.log_probabilities[usize::from(byte)]).abs() < 1e-9);
+            assert_eq!(drawn.log_probability, log_probabilities(&logits)[usize::from(byte)]);
             pieces.push(drawn.text);
         }
         let reason = generation.finish_reason();

@@ -13,6 +13,8 @@ pub struct Limits {
     pub max_prompt_tokens: usize,
     /// Tokens that a request may ask for, for each choice.
     pub max_tokens: usize,
+    /// Scores in an answer: tokens, of the prompt with `echo` and drawn, times `n` and `1 + logprobs`.
+    pub max_answer_scores: usize,
     /// Texts that are continued at once.
     pub max_running: usize,
     /// Requests that wait for their turn; one more is refused.
@@ -40,9 +42,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_body_bytes: 1 << 20,
-            max_prompt_tokens: 65_536,
+            max_body_bytes: 16 << 20,
+            max_prompt_tokens: 1 << 20,
             max_tokens: 4096,
+            max_answer_scores: 1 << 21,
             max_running: 32,
             max_waiting: 64,
             max_connections: 256,
@@ -68,6 +71,7 @@ impl Limits {
             ("max_body_bytes", self.max_body_bytes),
             ("max_prompt_tokens", self.max_prompt_tokens),
             ("max_tokens", self.max_tokens),
+            ("max_answer_scores", self.max_answer_scores),
             ("max_running", self.max_running),
             ("max_waiting", self.max_waiting),
             ("max_connections", self.max_connections),

@@ -24,7 +24,8 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_REFUSING: usize = 64;
 /// How long connections may take to close after the last answer.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
-/// Serves completions at `address` until SIGINT or SIGTERM. `ready` is told the address once it is listened to.
+
+/// Serves completions at `address` until SIGINT, SIGTERM, SIGQUIT or SIGHUP (unless that is ignored, as `nohup` does). `ready` is told the address once it is listened to.
 ///
 /// The first signal lets running requests end, for [`crate::Limits::shutdown_time`] at most; the second ends them at once.
 /// Both save the sessions.
@@ -103,24 +104,24 @@ async fn stopping(stop: &mut mpsc::Receiver<()>) {
     }
 }
 
-/// Returns a message for each SIGINT and SIGTERM.
+/// Returns a message for each signal to stop.
 fn signals() -> io::Result<mpsc::Receiver<()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (send, receive) = mpsc::channel(2);
-    let (mut interrupted, mut terminated) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = interrupted.recv() => (),
-                _ = terminated.recv() => (),
-            }
-            if send.send(()).await.is_err() {
-                return;
-            }
-        }
-    });
+    let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit()];
+    kinds.extend((!is_hangup_ignored()).then(SignalKind::hangup));
+    for kind in kinds {
+        let (mut signals, send) = (signal(kind)?, send.clone());
+        tokio::spawn(async move { while signals.recv().await.is_some() && send.send(()).await.is_ok() {} });
+    }
     Ok(receive)
+}
+
+/// Returns whether the process was started to outlive its terminal. Only Linux says.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
 /// The open connections.
@@ -128,6 +129,7 @@ struct Connections {
     app: Router,
     http: http1::Builder,
     stall_time: Duration,
+    answer_time: Duration,
     max: usize,
     free: Arc<Semaphore>,
     refusing: Arc<Semaphore>,
@@ -143,6 +145,7 @@ impl Connections {
             app: router(worker.clone(), key),
             http,
             stall_time: limits.stall_time,
+            answer_time: limits.request_time + limits.stall_time,
             max: limits.max_connections,
             free: Arc::new(Semaphore::new(limits.max_connections)),
             refusing: Arc::new(Semaphore::new(MAX_REFUSING)),
@@ -162,7 +165,7 @@ impl Connections {
             return;
         };
         let _ = stream.set_nodelay(true); // A piece of an answer is worth a packet.
-        let io = TokioIo::new(Timed::new(stream, self.stall_time));
+        let io = TokioIo::new(Timed::new(stream, self.stall_time, self.answer_time));
         let connection = self.http.serve_connection(io, TowerToHyperService::new(self.app.clone()));
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {

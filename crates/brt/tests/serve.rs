@@ -97,30 +97,20 @@ fn trained() -> Place {
     place
 }
 
-#[test]
-fn a_run_is_served_and_its_sessions_outlast_the_server() {
-    let place = trained();
+/// Starts a server of the run with sessions in a folder.
+fn start(place: &Place) -> Server {
     let (run, sessions) = (place.text("run"), place.text("sessions"));
-    let start = || {
-        let listen = ["--listen", "127.0.0.1:0", "--sessions", &sessions, "--threads", "1"];
-        Server::start(place.command(&[&["serve", &run][..], &listen, &["--max-tokens", "10000000"]].concat()))
-    };
-    let server = start();
-    assert!(server.start.starts_with("serving run: listening on http://127.0.0.1:"), "{}", server.start);
-    let ask = |prompt: &str| json!({"model": "run", "prompt": prompt, "temperature": 0, "max_tokens": 20});
-    let whole = server.ask(ask("fn main() {"));
+    let listen = ["--listen", "127.0.0.1:0", "--sessions", &sessions, "--threads", "1"];
+    Server::start(place.command(&[&["serve", &run][..], &listen, &["--max-tokens", "10000000"]].concat()))
+}
 
-    // `brt generate` says the same.
-    let generate = ["generate", &run, "--prompt", "fn main() {", "--tokens", "20", "--temperature", "0"];
-    let generated = place.brt(&generate);
-    assert!(generated.status.success(), "{}", stderr(&generated));
-    let generated = String::from_utf8_lossy(&generated.stdout).into_owned();
-    assert_eq!(generated.trim_end(), format!("fn main() {{{}", text(&whole)).trim_end());
+fn num_saved(place: &Place) -> usize {
+    let names = fs::read_dir(place.path("sessions")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().ends_with(".safetensors")).count()
+}
 
-    let mut first = ask("fn main");
-    (first["session"], first["max_tokens"]) = (json!("s"), json!(0));
-    assert_eq!(server.ask(first)["session_tokens"], 7);
-    // A text that never ends is cut off by the second signal.
+/// Sends both signals while a text that never ends runs in the session.
+fn cut_off(server: Server) {
     let long = json!({"prompt": "a", "max_tokens": 10_000_000, "session": "s"}).to_string();
     let running = server.connect("POST /v1/completions", &long);
     let since = Instant::now();
@@ -136,8 +126,30 @@ fn a_run_is_served_and_its_sessions_outlast_the_server() {
     let (status, answer) = read(running);
     assert_eq!((status, &answer["error"]["code"]), (503, &json!("shutting_down")));
     assert_eq!(server.end(), (Some(0), String::new()));
+}
 
-    let server = start();
+#[test]
+fn a_run_is_served_and_its_sessions_outlast_the_server() {
+    let place = trained();
+    let run = place.text("run");
+    let server = start(&place);
+    assert!(server.start.starts_with("serving run: listening on http://127.0.0.1:"), "{}", server.start);
+    let ask = |prompt: &str| json!({"model": "run", "prompt": prompt, "temperature": 0, "max_tokens": 20});
+    let whole = server.ask(ask("fn main() {"));
+
+    // `brt generate` says the same.
+    let generate = ["generate", &run, "--prompt", "fn main() {", "--tokens", "20", "--temperature", "0"];
+    let generated = place.brt(&generate);
+    assert!(generated.status.success(), "{}", stderr(&generated));
+    let generated = String::from_utf8_lossy(&generated.stdout).into_owned();
+    assert_eq!(generated.trim_end(), format!("fn main() {{{}", text(&whole)).trim_end());
+
+    let mut first = ask("fn main");
+    (first["session"], first["max_tokens"]) = (json!("s"), json!(0));
+    assert_eq!(server.ask(first)["session_tokens"], 7);
+    cut_off(server);
+
+    let server = start(&place);
     let mut rest = ask("() {");
     rest["session"] = json!("s");
     let answer = server.ask(rest);
@@ -145,7 +157,28 @@ fn a_run_is_served_and_its_sessions_outlast_the_server() {
     assert_eq!(answer["session_tokens"], 31);
     server.signal("-TERM");
     assert_eq!(server.end().0, Some(0));
-    assert_eq!(fs::read_dir(sessions).unwrap().count(), 1);
+    assert_eq!(num_saved(&place), 1);
+}
+
+/// Also where the terminal is closed, or says to quit.
+#[test]
+fn every_signal_to_stop_saves_the_sessions() {
+    let place = trained();
+    // Who ignores a hangup, as `nohup` does, hands that on.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0").trim();
+    let signals: &[&str] =
+        if u64::from_str_radix(ignored, 16).unwrap() & 1 == 0 { &["-HUP", "-QUIT"] } else { &["-QUIT"] };
+    for (idx, signal) in signals.iter().enumerate() {
+        let server = start(&place);
+        server.ask(json!({"prompt": "abc", "max_tokens": 0, "session": signal}));
+        let second = place.brt(&["serve", &place.text("run"), "--sessions", &place.text("sessions")]);
+        let in_use = ": expected a folder that no other server uses, got one that is in use";
+        assert!(stderr(&second).contains(in_use), "{}", stderr(&second));
+        server.signal(signal);
+        assert_eq!(server.end(), (Some(0), String::new()));
+        assert_eq!(num_saved(&place), idx + 1);
+    }
 }
 
 #[test]

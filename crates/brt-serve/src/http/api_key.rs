@@ -64,8 +64,9 @@ pub(super) async fn check(
 ) -> Result<Response, RequestError> {
     let header = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
     let presented = header.and_then(|value| {
-        let (scheme, key) = value.split_at_checked(7)?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
+        let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+        let (scheme, key) = value.split_at(end);
+        scheme.eq_ignore_ascii_case(b"bearer").then(|| key.trim_ascii())
     });
     match (header, presented) {
         (_, Some(presented)) if key.is(presented) => Ok(next.run(request).await),

@@ -16,10 +16,10 @@ use hyper::body::Frame;
 use serde::Serialize;
 use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
-    time::sleep,
+    time::{sleep, timeout_at},
 };
 
-use crate::{Completion, CompletionStream};
+use crate::{Completion, CompletionStream, worker::Receipt};
 
 /// After this time without a piece a comment is sent: it shows that the server is there, and whether the client is.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -34,8 +34,20 @@ struct WithoutUsage<'a> {
     usage: (),
 }
 
+/// What the connection takes; the receipt is signed when it does.
+struct Unsent {
+    bytes: Bytes,
+    receipt: Option<Receipt>,
+}
+
+impl From<Bytes> for Unsent {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, receipt: None }
+    }
+}
+
 /// The body of a response: what a task sends.
-struct Events(Receiver<Bytes>);
+struct Events(Receiver<Unsent>);
 
 impl hyper::body::Body for Events {
     type Data = Bytes;
@@ -45,7 +57,14 @@ impl hyper::body::Body for Events {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        self.0.poll_recv(cx).map(|unsent| {
+            unsent.map(|Unsent { bytes, receipt }| {
+                if let Some(receipt) = receipt {
+                    receipt.sign();
+                }
+                Ok(Frame::data(bytes))
+            })
+        })
     }
 }
 
@@ -57,36 +76,39 @@ pub(super) fn response(stream: CompletionStream, include_usage: bool) -> Respons
     (headers, Body::new(Events(body))).into_response()
 }
 
-/// Sends the pieces until the end, or until the client has gone.
-async fn pump(mut stream: CompletionStream, events: Sender<Bytes>, include_usage: bool) {
+/// Sends the pieces until the end, or until the client has gone or was too slow.
+async fn pump(mut stream: CompletionStream, events: Sender<Unsent>, include_usage: bool) {
+    let deadline = stream.deadline();
+    let send = async |unsent: Unsent| matches!(timeout_at(deadline, events.send(unsent)).await, Ok(Ok(())));
     loop {
         let next = tokio::select! {
-            next = stream.next() => next,
+            next = stream.next_unsigned() => next,
             () = events.closed() => return,
-            () = sleep(KEEP_ALIVE) => {
-                if events.send(Bytes::from_static(b": waiting\n\n")).await.is_err() {
-                    return;
-                }
-                continue;
+            () = sleep(KEEP_ALIVE) => match send(Bytes::from_static(b": waiting\n\n").into()).await {
+                true => continue,
+                false => return,
             }
         };
-        let event = match &next {
-            Ok(Some(piece)) if include_usage => event(&WithoutUsage { piece, usage: () }),
-            Ok(Some(piece)) => event(piece),
-            Ok(None) => return end(&stream, &events, include_usage).await,
-            Err(error) => event(&error.body()),
+        let unsent = match next {
+            Ok(Some((piece, receipt))) if include_usage => {
+                Unsent { bytes: event(&WithoutUsage { piece: &piece, usage: () }), receipt }
+            }
+            Ok(Some((piece, receipt))) => Unsent { bytes: event(&piece), receipt },
+            Ok(None) => break,
+            Err(error) => {
+                send(event(&error.body()).into()).await;
+                return;
+            }
         };
-        if events.send(event).await.is_err() || next.is_err() {
+        if !send(unsent).await {
             return;
         }
     }
-}
-
-async fn end(stream: &CompletionStream, events: &Sender<Bytes>, include_usage: bool) {
-    if include_usage {
-        let _ = events.send(event(&stream.end())).await; // The client may have gone.
+    let has_usage = !include_usage || send(event(&stream.end()).into()).await;
+    if has_usage && send(Bytes::from_static(b"data: [DONE]\n\n").into()).await {
+        // The request is one that runs until the connection has all of its answer.
+        let _ = timeout_at(deadline, events.reserve_many(MAX_UNSENT)).await;
     }
-    let _ = events.send(Bytes::from_static(b"data: [DONE]\n\n")).await;
 }
 
 fn event(value: &impl Serialize) -> Bytes {

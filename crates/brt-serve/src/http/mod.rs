@@ -99,15 +99,17 @@ async fn log(request: Request, next: Next) -> Response {
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let (status, _) = self.status();
+        let (may_retry, asks_key) = (self.may_retry(), status == 401);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self.body())).into_response();
         let headers = response.headers_mut();
-        match status.as_u16() {
-            401 => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            // A request that has taken its time once does so again.
-            408 => drop(headers.insert("x-should-retry", HeaderValue::from_static("false"))),
-            409 | 429 | 503 => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            _ => (),
+        if asks_key {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        match may_retry {
+            Some(true) => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Some(false) => drop(headers.insert("x-should-retry", HeaderValue::from_static("false"))),
+            None => (),
         }
         response
     }

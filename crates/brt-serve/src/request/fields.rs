@@ -1,5 +1,11 @@
 //! Typed fields of a JSON object, with errors that say what was expected.
 
+use std::{collections::HashSet, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 use crate::RequestError;
@@ -19,6 +25,7 @@ impl Fields {
     pub(super) fn parse(body: &[u8], known: &[&str]) -> Result<Self, RequestError> {
         let value: Value =
             serde_json::from_slice(body).map_err(|e| RequestError::Json { got: e.to_string() })?;
+        serde_json::from_slice::<Unrepeated>(body).map_err(|e| RequestError::Json { got: e.to_string() })?;
         match value {
             Value::Object(values) => Self::new(values, "", known),
             other => Err(RequestError::Json { got: quote(&other) }),
@@ -73,6 +80,63 @@ impl Fields {
     ) -> Result<Self, RequestError> {
         let values = self.read(name, "an object", |v| v.as_object().cloned())?;
         Self::new(values.unwrap_or_default(), prefix, known)
+    }
+}
+
+/// Any value whose objects have each field once: of two, one would win without a word.
+struct Unrepeated;
+
+impl<'de> Deserialize<'de> for Unrepeated {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unrepeated {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut names: HashSet<String> = HashSet::new();
+        while let Some((name, Self)) = map.next_entry::<String, Self>()? {
+            if names.contains(&name) {
+                return Err(A::Error::custom(format!("`{}` twice", shorten(&name))));
+            }
+            names.insert(name);
+        }
+        Ok(Self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(Self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(Self)
     }
 }
 

@@ -4,7 +4,7 @@ mod fields;
 mod parse;
 mod prepare;
 
-use brt_lm::SampleConfig;
+use brt_lm::{ConfigError, SampleConfig};
 
 pub(crate) use self::prepare::{GoesOn, PreparedPrompt, prepare};
 use crate::{Limits, RequestError};
@@ -117,11 +117,8 @@ impl CompletionRequest {
         at_most("n", self.n, 1, MAX_N)?;
         at_most("logprobs", self.logprobs.unwrap_or(0), 0, MAX_LOGPROBS)?;
         self.sample.validate().map_err(|error| {
-            let text = error.to_string();
-            let mut parts = text.trim_start_matches("sample.").splitn(2, ": expected ");
-            let (param, rest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            let (expected, got) = rest.rsplit_once(", got ").unwrap_or((rest, "another"));
-            RequestError::value(param, expected, got)
+            let ConfigError { key, expected, got, .. } = error;
+            RequestError::value(key, expected, got)
         })?;
         self.validate_stops()?;
         self.validate_prompts()?;

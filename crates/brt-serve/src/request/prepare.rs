@@ -70,7 +70,8 @@ pub(crate) fn prepare(
             texts.iter().map(decoded).collect::<Result<_, _>>()?
         }
     };
-    check_lengths(&prompts, request.session.is_some(), limits)?;
+    let num_tokens = check_lengths(&prompts, request.session.is_some(), limits)?;
+    check_scores(request, num_tokens, limits.max_answer_scores)?;
     Ok(prompts)
 }
 
@@ -120,7 +121,12 @@ fn check_tokens(tokens: &[u32], vocab_size: usize) -> Result<(), RequestError> {
     }
 }
 
-fn check_lengths(prompts: &[PreparedPrompt], has_session: bool, limits: &Limits) -> Result<(), RequestError> {
+/// Returns the tokens of all prompts.
+fn check_lengths(
+    prompts: &[PreparedPrompt],
+    has_session: bool,
+    limits: &Limits,
+) -> Result<usize, RequestError> {
     let len = |prompt: &PreparedPrompt| prompt.start.tokens.len();
     if !has_session && prompts.iter().any(|prompt| len(prompt) == 0) {
         return Err(RequestError::value("prompt", "at least one token", "none"));
@@ -129,7 +135,22 @@ fn check_lengths(prompts: &[PreparedPrompt], has_session: bool, limits: &Limits)
     let got: usize = prompts.iter().map(|prompt| len(prompt).max(continued(prompt))).sum();
     let max = limits.max_prompt_tokens;
     let expected = || format!("at most {max} tokens in all (--max-prompt-tokens)");
-    if got > max { Err(RequestError::value("prompt", expected(), got)) } else { Ok(()) }
+    if got > max { Err(RequestError::value("prompt", expected(), got)) } else { Ok(got) }
+}
+
+/// Checks that the answer can be held: all of what `echo` repeats, and all scores of one that does not come in pieces.
+fn check_scores(request: &CompletionRequest, prompt_tokens: usize, max: usize) -> Result<(), RequestError> {
+    let CompletionRequest { n, echo, logprobs, stream, max_tokens, .. } = *request;
+    let echoed = if echo { prompt_tokens } else { 0 };
+    let is_held = logprobs.is_some() && !stream;
+    let drawn = if is_held { max_tokens.saturating_mul(request.prompt.num_texts()) } else { 0 };
+    let got = echoed.saturating_add(drawn).saturating_mul(n * (1 + logprobs.unwrap_or(0)));
+    if got <= max {
+        return Ok(());
+    }
+    let param = if logprobs.is_some() { "logprobs" } else { "echo" };
+    let expected = format!("tokens of the answer times 1 + logprobs up to {max} (--max-answer-scores)");
+    Err(RequestError::value(param, expected, got))
 }
 
 #[cfg(test)]

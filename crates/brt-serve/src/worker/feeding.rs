@@ -1,17 +1,18 @@
 //! A prompt that is read piece by piece, so that texts that are continued meanwhile go on.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use brt_data::Tokenizer;
 use brt_lm::{Decoder, TextState, log_probabilities};
 
 use super::{
-    job::Event,
-    row::{Call, Row, values},
+    call::Call,
+    line::Echo,
+    row::{Row, is_finite, values},
     scores::{Score, logprobs},
     sessions::Sessions,
 };
-use crate::request::PreparedPrompt;
+use crate::{RequestError, request::PreparedPrompt};
 
 /// Most tokens that are read at once.
 const PIECE_LEN: usize = 512;
@@ -42,49 +43,87 @@ impl Feeding {
     }
 
     /// Reads the next piece; returns whether that was the last one.
-    pub(super) fn read_piece(&mut self, decoder: &Decoder, tokenizer: &Tokenizer) -> bool {
+    pub(super) fn read_piece(
+        &mut self,
+        decoder: &Decoder,
+        tokenizer: &Tokenizer,
+    ) -> Result<bool, RequestError> {
         let rest = &self.tokens()[self.num_read..];
         let piece: Vec<i64> = rest.iter().take(PIECE_LEN).map(|&token| token.into()).collect();
         if piece.is_empty() {
-            return true;
+            return Ok(true);
         }
-        match self.call.job.num_top.filter(|_| self.call.job.echo) {
+        let logits = match self.call.job.num_top.filter(|_| self.call.job.echo) {
             Some(num_top) => self.score_piece(&piece, num_top, decoder, tokenizer),
-            None => drop(decoder.feed(&mut self.text, &piece)),
-        }
+            None => values(&decoder.feed(&mut self.text, &piece)),
+        };
         self.num_read += piece.len();
-        self.num_read == self.tokens().len()
+        let is_last = self.num_read == self.tokens().len();
+        if is_finite(&logits) { Ok(is_last) } else { Err(RequestError::NotFinite) }
     }
 
-    fn score_piece(&mut self, piece: &[i64], num_top: usize, decoder: &Decoder, tokenizer: &Tokenizer) {
-        let mut logits = self.text.next_logits().map(values); // Of the first token.
+    /// Reads a piece, scores its tokens and returns the logits after each.
+    fn score_piece(
+        &mut self,
+        piece: &[i64],
+        num_top: usize,
+        decoder: &Decoder,
+        tokenizer: &Tokenizer,
+    ) -> Vec<f32> {
+        let before = self.text.next_logits().map(values); // Of the first token.
         let all = values(&decoder.feed_all(&mut self.text, piece));
-        let mut later = all.chunks_exact(all.len() / piece.len());
-        for (idx, &token) in piece.iter().enumerate() {
-            let offset = self.prompt().at(self.call.goes_on).offsets[self.num_read + idx];
-            self.scores.push(match &logits {
+        let rows = before.as_deref().into_iter().chain(all.chunks_exact(all.len() / piece.len()));
+        let rows = before.is_none().then_some(None).into_iter().chain(rows.map(Some));
+        let offsets = &self.call.job.prompts[self.prompt_idx].at(self.call.goes_on).offsets[self.num_read..];
+        for ((&token, &offset), logits) in piece.iter().zip(offsets).zip(rows) {
+            self.scores.push(match logits {
                 Some(logits) => Score::new(tokenizer, token, &log_probabilities(logits), num_top, offset),
                 None => Score::unknown(tokenizer, token, offset),
             });
-            logits = later.next().map(<[f32]>::to_vec);
         }
+        all
     }
 
-    /// Returns the choices that begin after the prompt.
-    pub(super) fn rows(mut self, tokenizer: &Tokenizer) -> Vec<Row> {
+    /// Returns the prompt as its choices begin with it.
+    pub(super) fn fed(self) -> Fed {
         let job = &self.call.job;
-        let scores = std::mem::take(&mut self.scores);
-        let echo = |idx: usize| {
-            let text = self.prompt().text.clone();
-            let num_chars = text.chars().count();
-            let logprobs = job.num_top.map(|_| logprobs(scores.clone(), 0));
-            let choice = self.prompt_idx * job.n + idx;
-            (Event::Piece { choice, text, logprobs }, num_chars)
+        let echo = job.echo.then(|| {
+            let text = job.prompts[self.prompt_idx].text.clone();
+            Arc::new(Echo { text, logprobs: job.num_top.map(|_| logprobs(self.scores, 0)) })
+        });
+        Fed { call: self.call, prompt_idx: self.prompt_idx, text: Some(self.text), echo, num_begun: 0 }
+    }
+}
+
+/// A prompt that has been read. Its choices begin one after the other: each has a state of its own.
+#[derive(Debug)]
+pub(super) struct Fed {
+    pub(super) call: Rc<Call>,
+    prompt_idx: usize,
+    /// Until the last choice begins.
+    text: Option<TextState>,
+    echo: Option<Arc<Echo>>,
+    num_begun: usize,
+}
+
+impl Fed {
+    pub(super) fn num_begun(&self) -> usize {
+        self.num_begun
+    }
+
+    pub(super) fn num_left(&self) -> usize {
+        self.call.job.n - self.num_begun
+    }
+
+    /// Returns the next choice; the last takes the state itself.
+    pub(super) fn begin(&mut self, tokenizer: &Tokenizer) -> Option<Row> {
+        let text = match self.num_left() {
+            0 | 1 => self.text.take(),
+            _ => self.text.as_ref().map(TextState::copy),
         };
-        let row = |idx: usize| {
-            let echo = job.echo.then(|| echo(idx));
-            Row::new(&self.call, [self.prompt_idx, idx], self.text.copy(), tokenizer, echo)
-        };
-        (0..job.n).map(row).collect()
+        let choice = self.prompt_idx * self.call.job.n + self.num_begun;
+        let row = Row::new(&self.call, choice, text?, tokenizer, self.echo.as_ref());
+        self.num_begun += 1;
+        Some(row)
     }
 }

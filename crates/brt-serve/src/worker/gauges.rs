@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
+use crate::RequestError;
+
 /// How busy a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
@@ -35,6 +37,11 @@ impl Gauges {
             sessions: self.sessions.load(SeqCst),
             requests: self.requests.load(SeqCst),
         }
+    }
+
+    /// Returns why a worker that is gone has no answer.
+    pub(super) fn why_not(&self) -> RequestError {
+        if self.is_stopping.load(SeqCst) { RequestError::Stopping } else { RequestError::Failed }
     }
 }
 

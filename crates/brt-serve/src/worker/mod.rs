@@ -1,12 +1,17 @@
 //! The thread that owns the model and the states of all texts, and its handle.
 
+mod call;
 mod engine;
 mod feeding;
 mod gauges;
 mod job;
+mod line;
+mod receipt;
 mod row;
 mod scores;
 mod session_folder;
+#[cfg(test)]
+mod session_tests;
 mod sessions;
 
 use std::{
@@ -23,17 +28,18 @@ pub use self::gauges::Load;
 use self::{
     engine::Engine,
     gauges::Gauges,
-    job::{Client, Job, Message},
+    job::{Job, Message},
+    line::Client,
     sessions::Sessions,
 };
-pub(crate) use self::{gauges::Counted, job::Event};
+pub(crate) use self::{
+    line::{Answers, Event},
+    receipt::Receipt,
+};
 use crate::{
     Completion, CompletionRequest, CompletionStream, GenerationConfig, Limits, RequestError, ServeError,
     completion::Head, request::prepare, unique::random,
 };
-
-/// Pieces of an answer that wait for their client before its text waits, too.
-const MAX_UNREAD: usize = 64;
 
 /// What a worker is besides its model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,18 +167,14 @@ impl Worker {
             return Err(RequestError::Model { expected: config.name.clone(), got: got.clone() });
         }
         request.validate(limits)?;
-        let max = limits.max_waiting;
-        let waits = Counted::new(&gauges.waiting, max).ok_or(RequestError::TooManyRequests { max })?;
-        let counted = Counted::new(&gauges.requests, usize::MAX).ok_or(RequestError::Failed)?;
+        let (client, answers) = line::line(gauges, limits.max_waiting)?;
         let head = Head::new(config.name.clone(), fingerprint.clone());
+        let stream = CompletionStream::new(head, answers, &request, limits);
         let (tokenizer, limits, vocab_size) = (tokenizer.clone(), limits.clone(), *vocab_size);
-        let (events, answer) = tokio::sync::mpsc::channel(MAX_UNREAD);
-        let stream = CompletionStream::new(head, answer, &request, &limits, counted);
-        let client = Client { events, waits, is_stalled: stream.stalled() };
         // A long text takes a while.
         let job = tokio::task::spawn_blocking(move || job(request, &tokenizer, vocab_size, &limits, client));
         let job = job.await.map_err(|_| RequestError::Failed)??;
-        self.shared.messages.send(Message::Job(job)).map_err(|_| RequestError::Failed)?;
+        self.shared.messages.send(Message::Job(Box::new(job))).map_err(|_| gauges.why_not())?;
         stream.accepted().await
     }
 
@@ -211,8 +213,8 @@ fn job(
     limits: &Limits,
     client: Client,
 ) -> Result<Job, RequestError> {
-    let prompts = Arc::new(prepare(&request, tokenizer, vocab_size, limits)?);
+    let prompts = prepare(&request, tokenizer, vocab_size, limits)?;
     let CompletionRequest { sample, max_tokens, stop, seed, n, logprobs, echo, session, .. } = request;
     let config = GenerationConfig { sample, max_tokens, stop, seed: seed.unwrap_or_else(random) };
-    Ok(Job { prompts, config, n, num_top: logprobs, echo, session, client })
+    Ok(Job { prompts, config, is_seeded: seed.is_some(), n, num_top: logprobs, echo, session, client })
 }

@@ -1,74 +1,19 @@
 //! One text that is continued: its state, what is drawn, and what its client has not taken yet.
 
-use std::{
-    cell::RefCell,
-    collections::VecDeque,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, rc::Rc, sync::Arc};
 
 use brt_data::Tokenizer;
-use brt_lm::TextState;
+use brt_lm::{TextState, log_probabilities};
 use tch::{Device, Kind, Tensor};
-use tokio::sync::mpsc::error::TrySendError;
 
 use super::{
-    job::{Event, Job},
+    call::Call,
+    line::{Echo, Event, Kept},
+    receipt::{Awaited, Fate, Receipt},
     scores::DrawnScores,
     sessions::Sessions,
 };
-use crate::{FinishReason, Generation, GenerationConfig, RequestError, request::GoesOn};
-
-/// A request that the worker has taken; its prompts and rows share it.
-#[derive(Debug)]
-pub(super) struct Call {
-    pub(super) job: Job,
-    pub(super) goes_on: GoesOn,
-    /// The session that must be given back.
-    session: RefCell<Option<String>>,
-}
-
-impl Call {
-    /// Returns the request of a session that has been taken for it, or of none.
-    pub(super) fn new(mut job: Job, goes_on: GoesOn) -> Self {
-        let session = RefCell::new(job.session.take());
-        Self { job, goes_on, session }
-    }
-
-    pub(super) fn is_gone(&self) -> bool {
-        self.job.client.events.is_closed()
-    }
-
-    /// Returns a copy of the state that its session has.
-    pub(super) fn session_text(&self, sessions: &Sessions) -> Option<TextState> {
-        self.session.borrow().as_ref().and_then(|name| sessions.copy(name))
-    }
-
-    pub(super) fn has_session(&self) -> bool {
-        self.session.borrow().is_some()
-    }
-
-    /// Gives the session back with the state after the request; returns how much it has read.
-    fn keep(&self, text: TextState, sessions: &mut Sessions) -> Option<u64> {
-        let name = self.session.take()?;
-        let num_tokens = text.num_tokens();
-        sessions.keep(&name, text);
-        Some(num_tokens)
-    }
-
-    /// Gives the session back as it was before the request.
-    pub(super) fn give_up(&self, sessions: &mut Sessions) {
-        if let Some(name) = self.session.take() {
-            sessions.release(&name);
-        }
-    }
-
-    /// Gives up with a reason.
-    pub(super) fn fail(&self, error: &RequestError, sessions: &mut Sessions) {
-        let _ = self.job.client.events.try_send(Event::Failed(error.clone())); // The client may have gone.
-        self.give_up(sessions);
-    }
-}
+use crate::{FinishReason, Generation, GenerationConfig};
 
 /// A choice in progress.
 #[derive(Debug)]
@@ -84,27 +29,29 @@ pub(super) struct Row {
     /// What was drawn and not read yet.
     next_token: Option<i64>,
     unsent: VecDeque<Event>,
-    stalled: Option<Instant>,
+    /// The state that the session gets when the client has the last piece.
+    awaited: Option<(Awaited, TextState)>,
 }
 
 impl Row {
-    /// Returns a choice that begins after `text`. `events`: what its client gets first; `start`: characters before what
-    /// is drawn.
+    /// Returns a choice that begins after `text`. `echo`: what its client gets first.
     pub(super) fn new(
         call: &Rc<Call>,
-        [prompt_idx, idx]: [usize; 2],
+        choice: usize,
         text: TextState,
         tokenizer: &Tokenizer,
-        echo: Option<(Event, usize)>,
+        echo: Option<&Arc<Echo>>,
     ) -> Self {
         let job = &call.job;
         let before: Vec<u32> = text.recent().iter().map(|&token| token as u32).collect();
+        // With a seed the first choice of each prompt is that of the prompt alone.
+        let idx = if job.is_seeded { choice % job.n } else { choice };
         let config =
             GenerationConfig { seed: job.config.seed.wrapping_add(idx as u64), ..job.config.clone() };
-        let (echo, start) = echo.unzip();
-        let start = start.unwrap_or(0);
+        let start = echo.map_or(0, |echo| echo.text.chars().count());
+        let echo = echo.map(|echo| Event::Echo { choice, echo: Arc::clone(echo) });
         Self {
-            choice: prompt_idx * job.n + idx,
+            choice,
             logits: text.next_logits().map(values).unwrap_or_default(),
             text: Some(text),
             is_penalised: config.sample.repetition_penalty != 1.,
@@ -112,30 +59,18 @@ impl Row {
             scores: job.num_top.map(|num_top| DrawnScores::new(tokenizer, &before, num_top, start)),
             next_token: None,
             unsent: echo.into_iter().collect(),
-            stalled: None,
+            awaited: None,
             call: Rc::clone(call),
         }
     }
 
-    /// Sends what there is; returns whether the client has taken all.
-    pub(super) fn deliver(&mut self) -> bool {
+    /// Sends what there is, as far as the client takes it.
+    pub(super) fn deliver(&mut self) {
         while let Some(event) = self.unsent.pop_front() {
-            match self.call.job.client.events.try_send(event) {
-                Ok(()) => self.stalled = None,
-                Err(TrySendError::Closed(_)) => (),
-                Err(TrySendError::Full(event)) => {
-                    self.unsent.push_front(event);
-                    self.stalled.get_or_insert_with(Instant::now);
-                    return false;
-                }
+            if let Some(event) = self.call.send(event) {
+                return self.unsent.push_front(event);
             }
         }
-        true
-    }
-
-    /// Returns whether the client has read nothing for that long.
-    pub(super) fn is_stalled(&self, limit: Duration) -> bool {
-        self.stalled.is_some_and(|since| since.elapsed() >= limit)
     }
 
     /// Returns whether the text is still read or drawn.
@@ -143,9 +78,14 @@ impl Row {
         self.text.is_some()
     }
 
-    /// Returns whether all is drawn and delivered.
+    /// Returns whether its session waits for the client to get the last piece.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Returns whether all is drawn, delivered and kept.
     pub(super) fn is_done(&self) -> bool {
-        self.text.is_none() && self.unsent.is_empty()
+        self.text.is_none() && self.unsent.is_empty() && self.awaited.is_none()
     }
 
     /// Draws the next token, unless the client has not taken the last one or all is drawn.
@@ -158,7 +98,7 @@ impl Row {
         let drawn = self.generation.draw(&self.logits, &recent);
         self.next_token = Some(drawn.token);
         let logprobs = self.scores.as_mut().map(|scores| {
-            scores.push(drawn.token, &drawn.log_probabilities);
+            scores.push(drawn.token, &log_probabilities(&self.logits));
             scores.give(&drawn.text)
         });
         let has_scores = logprobs.as_ref().is_some_and(|lists| !lists.tokens.is_empty());
@@ -181,14 +121,28 @@ impl Row {
         self.logits.extend_from_slice(logits);
     }
 
-    /// Ends the choice where all is drawn: its session keeps the state, then the client is told.
-    pub(super) fn finish(&mut self, sessions: &mut Sessions) {
+    /// Ends the choice where all is drawn. Its session keeps the state when the client has the last piece.
+    pub(super) fn finish(&mut self) {
         let Some(reason) = self.generation.finish_reason() else { return };
         let Some(state) = self.text.take() else { return };
         let num_drawn = self.generation.num_drawn();
         self.push_rest(reason);
-        let session_tokens = self.call.keep(state, sessions);
-        self.unsent.push_back(Event::Finished { choice: self.choice, reason, num_drawn, session_tokens });
+        let session = self.call.has_session().then(|| {
+            let ((receipt, awaited), num_tokens) = (Receipt::new(), state.num_tokens());
+            self.awaited = Some((awaited, state));
+            Kept { num_tokens, receipt }
+        });
+        self.unsent.push_back(Event::Finished { choice: self.choice, reason, num_drawn, session });
+    }
+
+    /// Gives the session back where it is known whether the client has the last piece.
+    pub(super) fn settle(&mut self, sessions: &mut Sessions) {
+        let known = self.awaited.take_if(|(awaited, _)| awaited.fate() != Fate::Waiting);
+        match known {
+            Some((awaited, text)) if awaited.fate() == Fate::Taken => self.call.keep(text, sessions),
+            Some(_) => self.call.give_up(sessions),
+            None => (),
+        }
     }
 
     fn push_rest(&mut self, reason: FinishReason) {
@@ -203,5 +157,10 @@ impl Row {
 /// Returns the numbers of a tensor, row by row.
 pub(super) fn values(tensor: &Tensor) -> Vec<f32> {
     let flat = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view(-1);
-    Vec::try_from(flat).unwrap_or_default()
+    Vec::try_from(flat).expect("numbers in one row")
+}
+
+/// Returns whether the model has computed numbers.
+pub(super) fn is_finite(logits: &[f32]) -> bool {
+    logits.iter().all(|logit| logit.is_finite())
 }

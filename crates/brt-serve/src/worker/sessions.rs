@@ -7,9 +7,15 @@ use std::{
 };
 
 use brt_lm::{LanguageModel, TextState};
+use tch::{Device, Kind, Tensor};
 
 use super::session_folder::{SessionFolder, key};
 use crate::{Limits, RequestError, ServeError, request::GoesOn};
+
+/// After this time without a request what has changed is saved.
+const QUIET: Duration = Duration::from_secs(2);
+/// After this time a session that could not be saved is tried again.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// The sessions of a worker, bounded in number and idle time.
 #[derive(Debug)]
@@ -19,6 +25,10 @@ pub(super) struct Sessions<'a> {
     idle: Duration,
     folder: Option<SessionFolder>,
     known: HashMap<String, Session>,
+    /// No session has been idle for too long before this.
+    next_expiry: Instant,
+    /// When what has changed is to be saved.
+    next_save: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -59,17 +69,21 @@ impl<'a> Sessions<'a> {
             idle: limits.session_idle,
             folder: None,
             known: HashMap::new(),
+            next_expiry: Instant::now(),
+            next_save: None,
         };
         if let Some(path) = folder {
-            let error = |source| ServeError::Sessions { path: path.into(), source };
-            let folder = SessionFolder::open(path, limits.max_saved_sessions).map_err(error)?;
-            for key in folder.keys().map_err(error)? {
+            let mut folder = SessionFolder::open(path, limits.max_saved_sessions, model)?;
+            for key in folder.keys() {
                 if sessions.known.len() == sessions.max {
                     break;
                 }
                 match folder.load(&key, model) {
                     Ok(text) => drop(sessions.known.insert(key, Session::idle(text))),
-                    Err(error) => tracing::warn!("session skipped: {error}"),
+                    Err(error) => {
+                        tracing::warn!("session skipped: {error}");
+                        folder.disown(&key);
+                    }
                 }
             }
             sessions.folder = Some(folder);
@@ -112,6 +126,7 @@ impl<'a> Sessions<'a> {
     pub(super) fn keep(&mut self, name: &str, text: TextState) {
         let session = Session { is_saved: false, ..Session::idle(Some(text)) };
         self.known.insert(key(name), session);
+        self.next_save = self.folder.as_ref().map(|_| Instant::now() + QUIET);
     }
 
     /// Gives a session back as it was before the request.
@@ -126,8 +141,15 @@ impl<'a> Sessions<'a> {
         }
     }
 
-    /// Lets sessions go that nobody has used for too long.
-    pub(super) fn expire(&mut self) {
+    /// Lets sessions go that nobody has used for too long, where it is time to look for some.
+    pub(super) fn expire_due(&mut self) {
+        if Instant::now() >= self.next_expiry {
+            self.expire();
+            self.next_expiry = Instant::now() + self.next_expiry().unwrap_or(self.idle);
+        }
+    }
+
+    fn expire(&mut self) {
         let is_over = |session: &Session| !session.is_busy && session.used.elapsed() >= self.idle;
         let over: Vec<String> =
             self.known.iter().filter(|(_, session)| is_over(session)).map(|(key, _)| key.clone()).collect();
@@ -140,16 +162,40 @@ impl<'a> Sessions<'a> {
         }
     }
 
+    /// Saves one session that has changed, where it is time to and nothing else is to do.
+    pub(super) fn rest(&mut self) {
+        if self.next_save.is_none_or(|time| Instant::now() < time) {
+            return;
+        }
+        let is_changed = |session: &Session| !session.is_busy && !session.is_saved && session.text.is_some();
+        let changed = self.known.iter().find(|(_, session)| is_changed(session));
+        self.next_save = match changed.map(|(key, _)| key.clone()) {
+            Some(key) if self.save(&key) => Some(Instant::now()),
+            Some(_) => Some(Instant::now() + RETRY),
+            None => None,
+        };
+    }
+
+    /// Returns the time until there is something to do without a request.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let next_save = self.next_save.map(|time| time.saturating_duration_since(Instant::now()));
+        self.next_expiry().into_iter().chain(next_save).min()
+    }
+
     /// Returns the time until the next session has been idle for too long.
-    pub(super) fn next_expiry(&self) -> Option<Duration> {
+    fn next_expiry(&self) -> Option<Duration> {
         let idle = self.known.values().filter(|session| !session.is_busy);
         idle.map(|session| self.idle.saturating_sub(session.used.elapsed())).min()
     }
 
-    /// Saves all sessions where there is a folder and returns how many could not be.
-    pub(super) fn save_all(&mut self) -> usize {
-        let keys: Vec<String> = self.known.keys().cloned().collect();
-        keys.iter().filter(|key| !self.save(key)).count()
+    /// Saves all sessions where there is a folder, leaves it, and returns how many could not be saved.
+    pub(super) fn close(&mut self) -> usize {
+        let mut keys: Vec<(Instant, String)> =
+            self.known.iter().map(|(key, session)| (session.used, key.clone())).collect();
+        keys.sort(); // The last used is written last, and stays where there are too many.
+        let num_failed = keys.iter().filter(|(_, key)| !self.save(key)).count();
+        self.folder = None;
+        num_failed
     }
 
     /// Lets the session go that was not used for longest, where there are too many.
@@ -157,8 +203,9 @@ impl<'a> Sessions<'a> {
         while self.known.len() >= self.max {
             let idle = self.known.iter().filter(|(_, session)| !session.is_busy);
             let oldest = idle.min_by_key(|(_, session)| session.used).map(|(key, _)| key.clone());
-            if !oldest.is_some_and(|key| self.leave(&key)) {
-                return Err(RequestError::TooManySessions { max: self.max });
+            let oldest = oldest.ok_or(RequestError::TooManySessions { max: self.max })?;
+            if !self.leave(&oldest) {
+                return Err(RequestError::SessionNotSaved);
             }
         }
         Ok(())
@@ -171,7 +218,7 @@ impl<'a> Sessions<'a> {
 
     /// Saves a session where there is a folder; returns whether it is safe to forget it.
     fn save(&mut self, key: &str) -> bool {
-        let (Some(folder), Some(session)) = (&self.folder, self.known.get_mut(key)) else { return true };
+        let (Some(folder), Some(session)) = (&mut self.folder, self.known.get_mut(key)) else { return true };
         let Some(text) = session.text.as_ref().filter(|_| !(session.is_saved && folder.contains(key))) else {
             return true;
         };
@@ -180,5 +227,17 @@ impl<'a> Sessions<'a> {
             Err(error) => tracing::error!("session not saved: {error}"),
         }
         session.is_saved
+    }
+}
+
+impl Drop for Sessions<'_> {
+    /// Saves them also where the thread has panicked, unless the device is what has failed.
+    fn drop(&mut self) {
+        let device = self.model.params().device();
+        let probe = Tensor::f_ones([1], (Kind::Float, device)).and_then(|one| one.f_to_device(Device::Cpu));
+        match probe {
+            Ok(_) => drop(self.close()),
+            Err(error) => tracing::error!("sessions not saved: {error}"),
+        }
     }
 }

@@ -42,6 +42,24 @@ fn all_prompts_of_a_request_find_room_in_turn() {
     }
 }
 
+#[test]
+fn no_more_run_than_may() {
+    let server = Server::limited(|limits| limits.max_running = 5);
+    let body = json!({"prompt": PROMPTS, "n": 3, "max_tokens": 60, "seed": 1});
+    let largest = thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| server.ask(body.clone()))).collect();
+        let mut largest = 0;
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            largest = largest.max(server.health()["running"].as_u64().unwrap());
+        }
+        largest
+    });
+    assert!((2..=5).contains(&largest), "{largest}");
+    // More choices than places come one after the other.
+    let server = Server::limited(|limits| limits.max_running = 1);
+    assert_eq!(server.ask(body.clone())["choices"].as_array().unwrap().len(), 24);
+}
+
 /// A short text is not held up by a long prompt that came first.
 #[test]
 fn a_long_prompt_does_not_hold_up_others() {

@@ -154,6 +154,17 @@ fn choices_of_one_prompt_differ_and_the_first_is_that_of_n_1() {
 }
 
 #[test]
+fn equal_prompts_of_a_request_have_texts_of_their_own_where_no_seed_is_sent() {
+    let server = Server::start();
+    let ask = |seed: Value| {
+        let answer = server.ask(json!({"prompt": ["same", "same"], "n": 2, "max_tokens": 24, "seed": seed}));
+        let texts = [0, 1, 2, 3].map(|idx| answer["choices"][idx]["text"].as_str().unwrap().to_owned());
+        std::collections::HashSet::from(texts).len()
+    };
+    assert_eq!([ask(Value::Null), ask(json!(1))], [4, 2]);
+}
+
+#[test]
 fn a_text_ends_before_a_stop_string() {
     let server = Server::start();
     let whole = server.text("stop", 60);

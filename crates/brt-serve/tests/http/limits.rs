@@ -51,6 +51,32 @@ fn prompts_have_a_length() {
     }
 }
 
+#[test]
+fn answers_have_a_size() {
+    let server = Server::limited(|limits| limits.max_answer_scores = 100);
+    let ask = |fields: serde_json::Value| {
+        let mut body = json!({"prompt": ["0123456789", "0123456789"], "max_tokens": 0, "temperature": 0});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let answer = server.post(&body);
+        let got = if answer.status == 200 { String::new() } else { answer.message() };
+        (answer.status, got.rsplit(' ').next().unwrap_or_default().to_owned())
+    };
+    let refused = |got: &str| (400, got.to_owned());
+    assert_eq!(ask(json!({"echo": true, "n": 5})).0, 200);
+    assert_eq!(ask(json!({"echo": true, "n": 6})), refused("120"));
+    assert_eq!(ask(json!({"echo": true, "logprobs": 4})).0, 200);
+    assert_eq!(ask(json!({"echo": true, "logprobs": 5})), refused("120"));
+    assert_eq!(ask(json!({"max_tokens": 50, "logprobs": 0})).0, 200);
+    assert_eq!(ask(json!({"max_tokens": 50, "logprobs": 1})), refused("200"));
+    assert_eq!(ask(json!({"max_tokens": 50, "logprobs": 1, "stream": true})).0, 200);
+    assert_eq!(ask(json!({"max_tokens": 200})).0, 200);
+    let answer = server.post(&json!({"prompt": "0123456789", "echo": true, "logprobs": 20}));
+    assert_eq!(
+        answer.message(),
+        "logprobs: expected tokens of the answer times 1 + logprobs up to 100 (--max-answer-scores), got 546"
+    );
+}
+
 /// Reads until the server closes and returns what came and how long that took.
 fn until_closed(mut stream: TcpStream) -> (String, Duration) {
     let start = Instant::now();
@@ -131,7 +157,11 @@ fn so_many_connections_are_open() {
         (503, "connections: expected at most 2 at once, got one more; try again later")
     );
     drop(open);
-    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    while server.request("GET /healthz", "", "").status == 503 {
+        assert!(start.elapsed() < Duration::from_secs(20), "no place is free");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert!(!server.text("next", 4).is_empty());
 }
 

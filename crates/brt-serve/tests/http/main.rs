@@ -6,6 +6,7 @@ mod common;
 mod completions;
 mod errors;
 mod limits;
+mod lines;
 mod scores;
 mod sessions;
 mod shutdown;

@@ -1,6 +1,11 @@
 //! States that are kept between requests.
 
-use std::{fs, path::Path, thread::sleep, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use brt_serve::Limits;
 use serde_json::{Value, json};
@@ -121,7 +126,7 @@ fn sessions_in_use_do_not_give_way() {
 
 #[test]
 fn an_idle_session_goes() {
-    let server = Server::limited(|limits| limits.session_idle = Duration::from_millis(300));
+    let server = Server::limited(|limits| limits.session_idle = Duration::from_secs(2));
     read(&server, "s", "abc");
     assert_eq!(server.health()["sessions"], 1);
     server.wait_for("sessions", 0);
@@ -135,7 +140,8 @@ fn in_folder(folder: &Path, change: impl FnOnce(&mut Limits)) -> Options {
 }
 
 fn num_files(folder: &Path) -> usize {
-    fs::read_dir(folder.join("sessions")).unwrap().count()
+    let names = fs::read_dir(folder.join("sessions")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().ends_with(".safetensors")).count()
 }
 
 #[test]
@@ -192,11 +198,27 @@ fn a_session_that_gave_way_is_read_from_its_file() {
 #[test]
 fn an_idle_session_goes_to_the_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let idle = Duration::from_millis(200);
+    let idle = Duration::from_secs(1);
     let server = Server::with(in_folder(folder.path(), |limits| limits.session_idle = idle));
     read(&server, "s", "abc");
     server.wait_for("sessions", 0);
     assert_eq!(read(&server, "s", "d"), 4);
+    server.stop();
+}
+
+/// A crash loses no more than the last seconds.
+#[test]
+fn a_quiet_server_saves_what_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::with(in_folder(folder.path(), |_| ()));
+    read(&server, "s", "abc");
+    read(&server, "t", "abc");
+    let start = Instant::now();
+    while num_files(folder.path()) < 2 {
+        assert!(start.elapsed() < Duration::from_secs(30), "it is not saved");
+        sleep(Duration::from_millis(50));
+    }
+    assert_eq!(server.health()["sessions"], 2);
     server.stop();
 }
 
@@ -208,7 +230,6 @@ fn the_folder_holds_so_many() {
     let server = Server::with(options);
     for name in ["a", "b", "c", "d"] {
         read(&server, name, "abc");
-        sleep(Duration::from_millis(20)); // Files are told apart by their times.
     }
     assert_eq!(num_files(folder.path()), 2);
     assert_eq!(read(&server, "b", "x"), 4);
@@ -223,12 +244,16 @@ fn damaged_files_are_refused() {
     let server = Server::with(options.clone());
     read(&server, "s", "abc");
     server.stop();
-    let file = fs::read_dir(folder.path().join("sessions")).unwrap().next().unwrap().unwrap().path();
+    let files = fs::read_dir(folder.path().join("sessions")).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.into_iter().find(|file| file.extension().is_some_and(|e| e == "safetensors")).unwrap();
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     fs::write(folder.path().join("sessions/notes.txt"), "not ours").unwrap();
     let server = Server::with(options);
-    assert_eq!(server.post(&json!({"prompt": "a", "session": "s"})).status, 409);
+    let answer = server.post(&json!({"prompt": "a", "session": "s"}));
+    assert_eq!(answer.status, 409);
+    assert!(answer.head.contains("x-should-retry: false") && !answer.head.contains("retry-after"));
     server.stop();
-    assert_eq!(num_files(folder.path()), 2);
+    assert_eq!(num_files(folder.path()), 1);
+    assert!(folder.path().join("sessions/notes.txt").exists());
 }

@@ -12,7 +12,7 @@ use crate::common::{Answer, Server, text};
 #[test]
 fn running_requests_end_and_no_more_are_taken() {
     let server = Server::limited(|limits| limits.max_tokens = 100_000);
-    let body = json!({"prompt": "the last", "max_tokens": 4000, "temperature": 0});
+    let body = json!({"prompt": "the last", "max_tokens": 12_000, "temperature": 0});
     let expected = server.ask(body.clone());
     let running = server.send(&body);
     server.wait_for("running", 1);

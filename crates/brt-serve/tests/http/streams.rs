@@ -86,9 +86,7 @@ fn a_client_that_vanishes_frees_its_place() {
             connection.read_exact(&mut [0; 2000]).unwrap();
         }
         drop(connection);
-        let start = Instant::now();
         server.wait_for("running", 0);
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         assert!(!server.text("next", 4).is_empty());
     }
     // Also while it waits.
@@ -107,14 +105,21 @@ fn a_client_that_vanishes_frees_its_place() {
 fn a_client_that_does_not_read_holds_up_nobody() {
     let server = Server::limited(|limits| {
         limits.max_tokens = 1_000_000;
-        limits.stall_time = Duration::from_secs(2);
+        limits.stall_time = Duration::from_secs(4);
     });
     let body = json!({"prompt": "a", "max_tokens": 1_000_000, "stream": true, "logprobs": 20});
+    let other = || {
+        let start = Instant::now();
+        assert!(!server.text("other", 8).is_empty());
+        start.elapsed()
+    };
+    let alone = other();
     let slow = server.send(&body);
     server.wait_for("running", 1);
     let start = Instant::now();
     while server.health()["running"] == 1 {
-        assert!(!server.text("other", 8).is_empty());
+        let beside = other();
+        assert!(beside < 100 * alone + Duration::from_secs(2), "{beside:?}, alone {alone:?}");
         assert!(start.elapsed() < Duration::from_secs(60), "it was not given up");
         sleep(Duration::from_millis(20));
     }

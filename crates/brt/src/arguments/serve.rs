@@ -37,6 +37,9 @@ pub(crate) struct LimitArguments {
     /// Tokens that a request may ask for
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_tokens, value_parser = at_least_1)]
     max_tokens: usize,
+    /// Scores in an answer: tokens (of the prompt with echo, and drawn) times n and 1 + logprobs
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_answer_scores, value_parser = at_least_1)]
+    max_answer_scores: usize,
     /// Texts that are continued at once
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_running, value_parser = at_least_1)]
     max_running: usize,
@@ -67,7 +70,7 @@ pub(crate) struct LimitArguments {
     /// Seconds for a request and its whole answer
     #[arg(long, value_name = "N", default_value_t = Limits::default().request_time.as_secs(), value_parser = seconds)]
     request_secs: u64,
-    /// Seconds for which running requests go on after SIGINT or SIGTERM; a second signal ends them at once
+    /// Seconds for which running requests go on after the signal to stop; a second signal ends them at once
     #[arg(long, value_name = "N", default_value_t = Limits::default().shutdown_time.as_secs(), value_parser = seconds)]
     shutdown_secs: u64,
 }
@@ -79,6 +82,7 @@ impl LimitArguments {
             max_body_bytes: self.max_body_bytes,
             max_prompt_tokens: self.max_prompt_tokens,
             max_tokens: self.max_tokens,
+            max_answer_scores: self.max_answer_scores,
             max_running: self.max_running,
             max_waiting: self.max_waiting,
             max_connections: self.max_connections,

@@ -25,7 +25,8 @@ const MAX_REFUSING: usize = 64;
 /// How long connections may take to close after the last answer.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
-/// Serves completions at `address` until SIGINT, SIGTERM, SIGQUIT or SIGHUP (unless that is ignored, as `nohup` does). `ready` is told the address once it is listened to.
+/// Serves completions at `address` until SIGINT, SIGTERM, SIGQUIT or SIGHUP (unless that is ignored, as under `nohup`).
+/// `ready` is told the address once it is listened to.
 ///
 /// The first signal lets running requests end, for [`crate::Limits::shutdown_time`] at most; the second ends them at once.
 /// Both save the sessions.

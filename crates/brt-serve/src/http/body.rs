@@ -24,8 +24,8 @@ pub(super) async fn read(request: Request, limits: &Limits) -> Result<Vec<u8>, R
     content_type.and(body)
 }
 
-/// Only this type: a page of another origin cannot send it without asking first. One that has its own name point here can,
-/// which only a key keeps out.
+/// Only this type: a page of another origin cannot send it without asking first. One that has its own name point
+/// here can; only a key keeps it out.
 fn check_type(headers: &HeaderMap) -> Result<(), RequestError> {
     let value = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let essence = value.as_ref().map(|value| value.split(';').next().unwrap_or_default().trim());

@@ -7,7 +7,8 @@ use crate::{LanguageModel, ModelConfig};
 
 impl LanguageModel {
     /// Returns the SHA-256, in hexadecimal digits, of what decides the model's numbers: its configuration but for dropout, and
-    /// its parameters with their names. It is computed once, when it is first asked for.
+    /// its parameters with their names. It is computed once, when it is first
+    /// asked for: ask after the parameters are loaded or trained.
     pub fn hash(&self) -> &str {
         self.hash.get_or_init(|| {
             let config = ModelConfig { dropout: 0., attention_dropout: 0., ..self.config().clone() };

@@ -41,7 +41,9 @@ pub use adafactor::{MatrixStep, is_matrix, matrix_rms, mean_squares, update_matr
 pub use attention::{Attention, Window, attention, has_attention};
 pub use cross_entropy::cross_entropy;
 pub use cuda::{load_cuda, loaded_library};
-pub use few::{MAX_FEW_ROWS, RowKeys, few_rows_product, is_product_of_few_rows, row_attention};
+pub use few::{
+    MAX_FEW_ROWS, RowKeys, few_rows_product, is_product_of_few_rows, prefer_few_rows, row_attention,
+};
 pub use function::{attach, backward};
 pub use heads::{HeadNorm, split_heads};
 pub use info::{

@@ -60,7 +60,8 @@ impl Linear {
     }
 }
 
-/// Returns `x · weightᵀ` of a few rows, `[.., in]` and `[out, in]`; nothing where there are many, or gradients.
+/// Returns `x · weightᵀ` of a few rows, `[.., in]` and `[out, in]`; nothing but inside of
+/// [`brt_native::prefer_few_rows`], where there are many, and where there are gradients.
 pub fn product_of_few_rows(x: &Tensor, weight: &Tensor) -> Option<Tensor> {
     brt_native::is_product_of_few_rows(x, weight).then(|| brt_native::few_rows_product(x, weight))
 }

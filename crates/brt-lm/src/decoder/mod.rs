@@ -167,6 +167,7 @@ impl<'a> Decoder<'a> {
 
     /// Returns logits in float32: `[len, E]` → `[len, V]`.
     fn unembed(&self, xs: &Tensor) -> Tensor {
-        self.model.in_own_kind(|| self.model.unembed(xs)).to_kind(Kind::Float)
+        let unembed = || self.model.in_own_kind(|| self.model.unembed(xs));
+        brt_native::prefer_few_rows(unembed).to_kind(Kind::Float)
     }
 }

@@ -27,7 +27,7 @@ impl Decoder<'_> {
     fn step_group(&self, texts: &mut [&mut TextState], tokens: &[i64]) -> Tensor {
         tch::no_grad(|| {
             let logits = match self.model.params().device() {
-                Device::Cpu => self.step_layers(texts, tokens),
+                Device::Cpu => brt_native::prefer_few_rows(|| self.step_layers(texts, tokens)),
                 _ => self.model.in_own_kind(|| self.step_layers(texts, tokens)).to_kind(Kind::Float),
             };
             for (row, (text, token)) in texts.iter_mut().zip(tokens).enumerate() {

@@ -6,6 +6,8 @@ mod product;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
+
 use tch::{Device, Kind, Tensor};
 
 pub use self::attention::{RowKeys, row_attention};
@@ -19,9 +21,31 @@ use crate::{
 /// Most rows that are multiplied at once; for more, packing the matrix pays.
 pub const MAX_FEW_ROWS: usize = 16;
 
-/// Returns whether [`few_rows_product`] can compute this product, and pays: of few rows in float32 on the CPU, without
-/// gradient.
+thread_local! {
+    static PREFERS_FEW_ROWS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` with products of few rows computed by [`few_rows_product`] on this thread. Elsewhere they are not: they are rounded
+/// otherwise, and training must compute the same with and without a graph.
+pub fn prefer_few_rows<T>(work: impl FnOnce() -> T) -> T {
+    /// Sets what was there before, also when `work` panics.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PREFERS_FEW_ROWS.set(self.0);
+        }
+    }
+    let _restore = Restore(PREFERS_FEW_ROWS.replace(true));
+    work()
+}
+
+/// Returns whether a product is to be computed by [`few_rows_product`], which can and pays: inside of [`prefer_few_rows`], of few
+/// rows in float32 on the CPU, without gradient.
 pub fn is_product_of_few_rows(x: &Tensor, weight: &Tensor) -> bool {
+    PREFERS_FEW_ROWS.get() && can_compute(x, weight)
+}
+
+fn can_compute(x: &Tensor, weight: &Tensor) -> bool {
     let width = x.size().last().copied().unwrap_or_default().max(1) as usize;
     x.numel() > 0
         && x.numel() / width <= MAX_FEW_ROWS
@@ -39,7 +63,7 @@ pub fn is_product_of_few_rows(x: &Tensor, weight: &Tensor) -> bool {
 /// `x` (float32): `[.., in]`; `weight` (float32 or bfloat16): `[out, in]`; result: `[.., out]`.
 ///
 /// # Panics
-/// Where [`is_product_of_few_rows`] is false, or widths differ.
+/// Where there are more than [`MAX_FEW_ROWS`] rows, other kinds, another device or gradients; where widths differ.
 ///
 /// ```
 /// use tch::Tensor;
@@ -49,10 +73,7 @@ pub fn is_product_of_few_rows(x: &Tensor, weight: &Tensor) -> bool {
 /// ```
 #[track_caller]
 pub fn few_rows_product(x: &Tensor, weight: &Tensor) -> Tensor {
-    assert!(
-        is_product_of_few_rows(x, weight),
-        "few_rows_product: expected few rows, got {x:?} and {weight:?}"
-    );
+    assert!(can_compute(x, weight), "few_rows_product: expected few rows, got {x:?} and {weight:?}");
     let mut size = x.size();
     let width = size.pop().unwrap_or_default();
     let [num_outputs, inputs] = weight.size().try_into().expect("few_rows_product: a matrix");

@@ -4,16 +4,23 @@ use std::{
     io::Read,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use brt_data::{Encoding, TextPlace, Tokenizer};
 use brt_lm::{Decoder, LanguageModel, TextState};
 
-use crate::arguments::{TextModelArguments, TextPrecision};
+use crate::{
+    arguments::{TextModelArguments, TextPrecision},
+    output,
+};
 
 /// Tokens that are read between two looks at whether to stop.
 const TOKENS_BETWEEN_LOOKS: usize = 16_384;
+
+/// Time between two lines of progress.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Returns the model and the tokenizer of a run.
 pub(super) fn load(arguments: &TextModelArguments) -> Result<(LanguageModel, Tokenizer)> {
@@ -53,10 +60,15 @@ pub(super) fn encode(tokenizer: &Tokenizer, bytes: &[u8], state: &TextState, nam
 
 /// Reads on in a text and returns how many tokens were read: less than all once `stop` is set.
 pub(super) fn feed(decoder: &Decoder, state: &mut TextState, tokens: &[u32], stop: &AtomicBool) -> usize {
-    let mut num_read = 0;
+    let (mut num_read, mut last_line) = (0, Instant::now());
     for piece in tokens.chunks(TOKENS_BETWEEN_LOOKS).take_while(|_| !stop.load(Ordering::Relaxed)) {
         let _ = decoder.feed(state, &wide(piece));
         num_read += piece.len();
+        if last_line.elapsed() >= LINE_EVERY && num_read < tokens.len() {
+            let [read, all] = [num_read, tokens.len()].map(|num| output::exact(num as u64));
+            output::line(format!("{read} of {all} tokens of the prompt"));
+            last_line = Instant::now();
+        }
     }
     num_read
 }

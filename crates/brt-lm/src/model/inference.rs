@@ -7,7 +7,7 @@ use super::{LanguageModel, Pass};
 use crate::ModelState;
 
 impl LanguageModel {
-    /// Returns the model with its matrices in bfloat16, for reading and writing texts: half the memory, and about half the time
+    /// Returns the model with its matrices in bfloat16, for reading and writing texts: half the memory, and less time
     /// for each token where memory decides. It cannot be trained.
     #[must_use]
     pub fn into_bfloat16(self) -> Self {

@@ -18,7 +18,7 @@ use crate::{
     threads::{self, TASK_VALUES},
 };
 
-/// Most rows that are multiplied at once; for more, packing the matrix pays.
+/// Most rows that are multiplied at once.
 pub const MAX_FEW_ROWS: usize = 16;
 
 thread_local! {

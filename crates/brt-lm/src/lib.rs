@@ -27,6 +27,6 @@ pub use config::{ConfigError, LogitDivisor, ModelConfig, RecurrenceConfig};
 pub use decoder::{Decoder, StateFileError, StateFileInfo, TextState};
 pub use layer::Layer;
 pub use model::LanguageModel;
-pub use sample::{SampleConfig, Sampler, log_probabilities};
+pub use sample::{SampleConfig, Sampler, log_probabilities, log_probability};
 pub use size::ModuleSize;
 pub use state::{LayerState, ModelState};

@@ -1,5 +1,7 @@
 //! Drawing the next token.
 
+use std::borrow::Cow;
+
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -83,9 +85,8 @@ impl Sampler {
 
     /// Draws a token. `logits`: one for each token; `recent`: the tokens that a repetition is one of.
     pub fn draw(&mut self, logits: &[f32], recent: &[i64]) -> i64 {
-        let mut logits = logits.to_vec();
-        self.penalise(&mut logits, recent);
-        let (likeliest, largest) = argmax(&logits);
+        let logits = &*self.penalised(logits, recent);
+        let (likeliest, largest) = argmax(logits);
         if self.config.temperature < MIN_TEMPERATURE {
             return likeliest as i64;
         }
@@ -105,11 +106,13 @@ impl Sampler {
         drawn.or(candidates.last()).map_or(likeliest, |candidate| candidate.token) as i64
     }
 
-    fn penalise(&self, logits: &mut [f32], recent: &[i64]) {
+    /// Returns the logits, those of recent tokens lowered where a repetition costs anything.
+    fn penalised<'a>(&self, logits: &'a [f32], recent: &[i64]) -> Cow<'a, [f32]> {
         let penalty = self.config.repetition_penalty as f32;
         if penalty == 1. {
-            return;
+            return Cow::Borrowed(logits);
         }
+        let mut logits = logits.to_vec();
         let mut tokens: Vec<usize> = recent.iter().filter_map(|&token| usize::try_from(token).ok()).collect();
         tokens.sort_unstable();
         tokens.dedup();
@@ -118,6 +121,7 @@ impl Sampler {
                 *logit = if *logit > 0. { *logit / penalty } else { *logit * penalty };
             }
         }
+        Cow::Owned(logits)
     }
 
     /// Leaves the candidates that `top_k`, `top_p` and `min_p` allow.
@@ -162,12 +166,25 @@ fn argmax(logits: &[f32]) -> (usize, f32) {
     logits.iter().enumerate().fold((0, f32::NEG_INFINITY), larger)
 }
 
-/// Returns the log-probability of every token, in nats.
+/// Returns the log-probability of every token, in nats, by the model alone: before temperature and all that follows it.
 pub fn log_probabilities(logits: &[f32]) -> Vec<f32> {
+    let log_sum = log_sum(logits);
+    logits.iter().map(|&logit| (f64::from(logit) - log_sum) as f32).collect()
+}
+
+/// Returns that of one token, as [`log_probabilities`] has it.
+///
+/// # Panics
+/// Where the vocabulary has no such token.
+pub fn log_probability(logits: &[f32], token: i64) -> f32 {
+    (f64::from(logits[token as usize]) - log_sum(logits)) as f32
+}
+
+/// Returns the logarithm of the sum of all `e^logit`.
+fn log_sum(logits: &[f32]) -> f64 {
     let (_, largest) = argmax(logits);
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
-    let log_sum = sum.ln();
-    logits.iter().map(|&logit| (f64::from(logit - largest) - log_sum) as f32).collect()
+    f64::from(largest) + sum.ln()
 }
 
 #[cfg(test)]
@@ -222,6 +239,16 @@ mod tests {
                 assert!(deviation < 5., "temperature {temperature}: {counts:?}");
             }
         }
+    }
+
+    #[test]
+    fn one_log_probability_is_that_of_the_list() {
+        let all = log_probabilities(&LOGITS);
+        for (token, expected) in all.iter().enumerate() {
+            assert_eq!(log_probability(&LOGITS, token as i64), *expected);
+        }
+        let sum: f64 = all.iter().map(|log| f64::from(*log).exp()).sum();
+        assert!((sum - 1.).abs() < 1e-6, "{sum}");
     }
 
     #[test]

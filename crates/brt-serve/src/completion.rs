@@ -1,5 +1,7 @@
 //! An answer as it comes from the worker.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -47,7 +49,7 @@ pub struct CompletionStream {
     session_tokens: Option<u64>,
     deadline: Instant,
     has_scores: bool,
-    limits: Limits,
+    request_time: Duration,
 }
 
 impl CompletionStream {
@@ -60,7 +62,7 @@ impl CompletionStream {
             session_tokens: None,
             deadline: Instant::now() + limits.request_time,
             has_scores: request.logprobs.is_some(),
-            limits: limits.clone(),
+            request_time: limits.request_time,
         }
     }
 
@@ -81,7 +83,7 @@ impl CompletionStream {
     }
 
     async fn event(&mut self) -> Result<Event, RequestError> {
-        let too_slow = RequestError::TooSlow { secs: self.limits.request_time.as_secs() };
+        let too_slow = RequestError::TooSlow { secs: self.request_time.as_secs() };
         if Instant::now() >= self.deadline {
             return Err(too_slow); // Also where there is always something to read.
         }

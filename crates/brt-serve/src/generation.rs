@@ -32,8 +32,6 @@ pub enum FinishReason {
 pub struct Drawn {
     /// The token.
     pub token: i64,
-    /// Its log-probability in nats, by the model alone: before temperature and all that follows it.
-    pub log_probability: f32,
     /// The text that is certain now: whole characters that cannot belong to a stop string.
     pub text: String,
 }
@@ -96,7 +94,7 @@ impl Generation {
                 self.finish_reason = Some(FinishReason::Length);
             }
         }
-        Drawn { token, log_probability: log_probability(logits, token), text }
+        Drawn { token, text }
     }
 
     /// Returns how many tokens have been drawn.
@@ -116,17 +114,8 @@ impl Generation {
     }
 }
 
-/// Returns the log-probability of one token: as [`brt_lm::log_probabilities`], without a list.
-fn log_probability(logits: &[f32], token: i64) -> f32 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
-    (f64::from(logits[token as usize] - largest) - sum.ln()) as f32
-}
-
 #[cfg(test)]
 mod tests {
-    use brt_lm::log_probabilities;
-
     use super::*;
 
     /// Draws what `text` says, byte by byte, and returns the pieces, the rest and the reason of the end.
@@ -144,7 +133,6 @@ mod tests {
             logits[usize::from(byte)] = 20.;
             let drawn = generation.draw(&logits, &[]);
             assert_eq!(drawn.token, i64::from(byte));
-            assert_eq!(drawn.log_probability, log_probabilities(&logits)[usize::from(byte)]);
             pieces.push(drawn.text);
         }
         let reason = generation.finish_reason();

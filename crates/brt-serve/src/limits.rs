@@ -13,7 +13,8 @@ pub struct Limits {
     pub max_prompt_tokens: usize,
     /// Tokens that a request may ask for, for each choice.
     pub max_tokens: usize,
-    /// Scores in an answer: tokens, of the prompt with `echo` and drawn, times `n` and `1 + logprobs`.
+    /// Scores in an answer: tokens, of the prompt with `echo`, and drawn with `logprobs` and without `stream`, times `n` and
+    /// `1 + logprobs`.
     pub max_answer_scores: usize,
     /// Texts that are continued at once.
     pub max_running: usize,

@@ -20,8 +20,8 @@ impl Decoder<'_> {
         // More rows would be multiplied in another way, whose sums are rounded otherwise.
         let at_once = if self.model.params().device() == Device::Cpu { MAX_FEW_ROWS } else { usize::MAX };
         let groups = texts.chunks_mut(at_once).zip(tokens.chunks(at_once));
-        let logits: Vec<Tensor> = groups.map(|(texts, tokens)| self.step_group(texts, tokens)).collect();
-        Tensor::cat(&logits, 0)
+        let mut logits: Vec<Tensor> = groups.map(|(texts, tokens)| self.step_group(texts, tokens)).collect();
+        if logits.len() == 1 { logits.remove(0) } else { Tensor::cat(&logits, 0) }
     }
 
     fn step_group(&self, texts: &mut [&mut TextState], tokens: &[i64]) -> Tensor {

@@ -39,7 +39,7 @@ async fn collect(body: Body, max: usize) -> Result<Vec<u8>, RequestError> {
     let mut body = pin!(body);
     let announced = body.size_hint().lower();
     let too_long = || RequestError::BodyTooLong { max };
-    if announced > MAX_DISCARDED {
+    if announced > MAX_DISCARDED.max(max as u64) {
         return Err(too_long());
     }
     let mut bytes = Vec::with_capacity(announced.min(max as u64) as usize);

@@ -56,7 +56,8 @@ pub(crate) fn prepare(
                 let encode = |place| encode(tokenizer, text, place, wants_offsets);
                 let start = encode(TextPlace::Start)?;
                 let continuation = has_session.then(|| encode(TextPlace::Continuation)).transpose()?;
-                Ok(PreparedPrompt { text: text.clone(), start, continuation })
+                let text = if request.echo { text.clone() } else { String::new() };
+                Ok(PreparedPrompt { text, start, continuation })
             };
             texts.iter().map(text).collect::<Result<_, _>>()?
         }
@@ -149,7 +150,7 @@ fn check_scores(request: &CompletionRequest, prompt_tokens: usize, max: usize) -
         return Ok(());
     }
     let param = if logprobs.is_some() { "logprobs" } else { "echo" };
-    let expected = format!("tokens of the answer times 1 + logprobs up to {max} (--max-answer-scores)");
+    let expected = format!("tokens of the answer times n and 1 + logprobs up to {max} (--max-answer-scores)");
     Err(RequestError::value(param, expected, got))
 }
 

@@ -8,7 +8,7 @@ use std::{
         atomic::Ordering::SeqCst,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use brt_data::Tokenizer;
@@ -27,6 +27,8 @@ use crate::{Limits, RequestError, request::GoesOn};
 
 /// How long the thread sleeps while all that it could do waits for clients.
 const STALLED_PAUSE: Duration = Duration::from_millis(5);
+/// How long the end of the server waits for receipts of last pieces that are on their way.
+const RECEIPT_TIME: Duration = Duration::from_secs(1);
 /// How long it sleeps at most without anything to do.
 const IDLE_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -272,6 +274,12 @@ impl<'a> Engine<'a> {
     /// Tells all who wait that there will be no answer.
     fn stop(&mut self) {
         self.settle();
+        // What the connection is taking at this moment counts.
+        let end = Instant::now() + RECEIPT_TIME;
+        while self.rows.iter().any(Row::is_awaited) && Instant::now() < end {
+            std::thread::sleep(STALLED_PAUSE);
+            self.settle();
+        }
         let calls = self.waiting.drain(..).map(|(call, _)| call);
         let calls = calls.chain(self.feeding.drain(..).map(|feeding| feeding.call));
         let calls = calls.chain(self.ready.drain(..).map(|fed| fed.call));

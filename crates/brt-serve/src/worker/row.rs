@@ -5,11 +5,12 @@ use std::{collections::VecDeque, rc::Rc, sync::Arc};
 use brt_data::Tokenizer;
 use brt_lm::{TextState, log_probabilities};
 use tch::{Device, Kind, Tensor};
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::{
     call::Call,
     line::{Echo, Event, Kept},
-    receipt::{Awaited, Fate, Receipt},
+    receipt::{Awaited, Receipt},
     scores::DrawnScores,
     sessions::Sessions,
 };
@@ -137,11 +138,14 @@ impl Row {
 
     /// Gives the session back where it is known whether the client has the last piece.
     pub(super) fn settle(&mut self, sessions: &mut Sessions) {
-        let known = self.awaited.take_if(|(awaited, _)| awaited.fate() != Fate::Waiting);
-        match known {
-            Some((awaited, text)) if awaited.fate() == Fate::Taken => self.call.keep(text, sessions),
-            Some(_) => self.call.give_up(sessions),
-            None => (),
+        let Some((receipt, _)) = &mut self.awaited else { return };
+        let receipt = receipt.try_recv();
+        if receipt == Err(TryRecvError::Empty) {
+            return;
+        }
+        match (receipt, self.awaited.take()) {
+            (Ok(()), Some((_, text))) => self.call.keep(text, sessions),
+            _ => self.call.give_up(sessions),
         }
     }
 

@@ -113,6 +113,9 @@ impl DrawnScores {
 
 /// Returns the likeliest tokens, the first of equals first.
 fn likeliest(log_probabilities: &[f32], num: usize) -> Vec<usize> {
+    if num == 0 {
+        return vec![];
+    }
     let likelier =
         |a: &usize, b: &usize| log_probabilities[*b].total_cmp(&log_probabilities[*a]).then(a.cmp(b));
     let mut tokens: Vec<usize> = (0..log_probabilities.len()).collect();

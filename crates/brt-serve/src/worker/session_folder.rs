@@ -54,7 +54,7 @@ impl SessionFolder {
         Ok(folder)
     }
 
-    /// Returns the keys of this model's sessions, the last used first.
+    /// Returns the keys of this model's sessions, the last written first.
     pub(super) fn keys(&self) -> Vec<String> {
         self.own.iter().rev().cloned().collect()
     }
@@ -74,7 +74,7 @@ impl SessionFolder {
         self.own.retain(|own| own != key);
     }
 
-    /// Saves a state, for this user alone. Where there are too many then, the one goes that was not used for longest.
+    /// Saves a state, for this user alone. Where there are too many then, the one goes that was written first.
     pub(super) fn save(&mut self, key: &str, text: &TextState, model: &LanguageModel) -> Result<(), String> {
         let (file, part) = (self.file(key), self.path.join(format!("{BEFORE}{key}{PART}")));
         // The writer of the state keeps the mode of what it writes over.

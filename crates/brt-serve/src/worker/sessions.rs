@@ -56,7 +56,7 @@ impl Session {
 }
 
 impl<'a> Sessions<'a> {
-    /// Returns the sessions of a folder, the last used first; none without one. A file that is no state of this model is
+    /// Returns the sessions of a folder, the last written first; none without one. A file that is no state of this model is
     /// logged and left alone.
     pub(super) fn open(
         model: &'a LanguageModel,

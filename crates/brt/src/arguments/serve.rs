@@ -37,7 +37,7 @@ pub(crate) struct LimitArguments {
     /// Tokens that a request may ask for
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_tokens, value_parser = at_least_1)]
     max_tokens: usize,
-    /// Scores in an answer: tokens (of the prompt with echo, and drawn) times n and 1 + logprobs
+    /// Scores in an answer: tokens (of the prompt with echo; drawn with logprobs, without stream) times n and 1 + logprobs
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_answer_scores, value_parser = at_least_1)]
     max_answer_scores: usize,
     /// Texts that are continued at once
@@ -52,7 +52,7 @@ pub(crate) struct LimitArguments {
     /// Sessions in memory; the one not used for longest gives way
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_sessions, value_parser = at_least_1)]
     max_sessions: usize,
-    /// Sessions in the folder; the one not used for longest gives way
+    /// Sessions in the folder; the one written first gives way
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_saved_sessions, value_parser = at_least_1)]
     max_saved_sessions: usize,
     /// Seconds without a request after which a session leaves the memory

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use brt_data::Tokenizer;
-use brt_lm::{Decoder, SampleConfig, TextState};
+use brt_lm::{Decoder, SampleConfig, TextState, log_probability};
 use brt_serve::{FinishReason, Generation, GenerationConfig};
 use serde::Serialize;
 
@@ -160,7 +160,7 @@ impl Sample {
         let drawn = self.generation.draw(&logits, &self.state.recent());
         if keeps == Keep::Everything {
             self.record.tokens.push(drawn.token);
-            self.record.log_probabilities.push(drawn.log_probability);
+            self.record.log_probabilities.push(log_probability(&logits, drawn.token));
             self.record.text += &drawn.text;
         }
         Ok((drawn.token, drawn.text))

@@ -18,8 +18,8 @@ pub(super) fn markdown(name: &str, result: &PeersResult) -> String {
     {
         let rate = documented.num_tokens as f64 / documented.wall_secs;
         text += &format!(
-            "\n{} {}, as documented: {rate:.2} tokens/s ({}).\n",
-            one.kind, one.precision, documented.way
+            "\n{} {}, as documented: {rate:.2} tokens/s ({} tokens, once; {}).\n",
+            one.kind, one.precision, documented.num_tokens, documented.way
         );
     }
     let rounds = result.contestants.first().map_or(0, |one| one.steps.len());

@@ -1,4 +1,4 @@
-//! Stands in for `brt` in xtask's own tests: answers the commands that a comparison gives, at once, with made-up records.
+//! Stands in for `brt` in xtask's own tests: answers the commands that it gives, at once, with made-up records.
 //!
 //! A configuration that says `fail` fails; one that says `slow` takes a minute unless its run was started before.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a program for tests only")]
@@ -28,6 +28,8 @@ fn main() {
         "data" => fs::create_dir_all(flags(&args)["out"]).unwrap(),
         "time" => time(&args),
         "train" => train(&args),
+        "eval" => eval(&args),
+        "score" => score(&args),
         other => panic!("unknown command {other}"),
     }
 }
@@ -50,7 +52,14 @@ fn time(args: &[String]) {
         let name = stem(path);
         let secs = if name == "xl_long" { 1.9 } else { 0.5 + 0.01 * name.len() as f64 };
         let step_secs = (0..rounds).map(|round| secs * (1. + 0.02 * (round % 3) as f64)).collect();
-        ContestantTiming { name, tokens_per_step: TOKENS_PER_STEP, num_steps: 600, step_secs }
+        ContestantTiming {
+            name,
+            tokens_per_step: TOKENS_PER_STEP,
+            num_steps: 600,
+            num_tokens: 600 * TOKENS_PER_STEP,
+            disk_bytes: 10 << 20,
+            step_secs,
+        }
     };
     let result = TimingResult {
         contestants: configs.map(timed).collect(),
@@ -66,7 +75,7 @@ fn train(args: &[String]) {
     let config = fs::read_to_string(&args[1]).unwrap();
     let out = PathBuf::from(flags["out"]);
     let seed: u64 = flags["seed"].parse().unwrap();
-    let num_steps: u64 = flags.get("steps").map_or(600, |steps| steps.parse().unwrap());
+    let num_steps: u64 = flags.get("train.num_steps").map_or(600, |steps| steps.parse().unwrap());
     assert!(Path::new(flags["data"]).is_dir() && args.iter().any(|arg| arg == "--resume"));
     let name = stem(&args[1]);
     let mut metrics = File::create(out.join("metrics.jsonl")).unwrap();
@@ -84,7 +93,36 @@ fn train(args: &[String]) {
         sleep(Duration::from_secs(60));
     }
     let threads = flags["threads"].parse().unwrap();
+    fs::create_dir_all(out.join("checkpoints")).unwrap();
     write_json(&out.join("result.json"), &result(&name, seed, threads, num_steps, config, curve)).unwrap();
+}
+
+/// Scores whole documents with the model of a run.
+fn eval(args: &[String]) {
+    let flags = flags(args);
+    let run = Path::new(&args[1]);
+    assert!(run.join("checkpoints").is_dir() && flags["max-document-len"] == "0");
+    let (name, seed) = run.file_name().unwrap().to_str().unwrap().rsplit_once("-seed").unwrap();
+    let evaluation = evaluation(name, seed.parse().unwrap(), StateRule::Carried);
+    write_json(Path::new(flags["json"]), &vec![evaluation]).unwrap();
+}
+
+/// Writes the nats of a text whose name `Ada` the recurrent model knows the second time.
+fn score(args: &[String]) {
+    let run = Path::new(&args[1]);
+    assert!(run.join("checkpoints").is_dir());
+    let recurrent = run.file_name().unwrap().to_str().unwrap().starts_with("rec");
+    let mut file = File::create(flags(args)["jsonl"]).unwrap();
+    for document in 0..6 {
+        for idx in 0..200 {
+            let text = if idx % 100 == 50 { " Ada" } else { " and" };
+            let nats = if idx == 150 && recurrent { 1. } else { 4. };
+            let nats = (idx > 0).then_some(nats);
+            let line =
+                serde_json::json!({"file": format!("d{document}"), "idx": idx, "text": text, "nats": nats});
+            writeln!(file, "{line}").unwrap();
+        }
+    }
 }
 
 /// How much better than the baseline a contestant is, in bits per token.

@@ -34,6 +34,35 @@ xflags::xflags! {
             /// Number of runs at a time. Default: as many as there are processors.
             optional --jobs jobs: usize
         }
+        /// Train every row of the paper's tables and report which of its conclusions hold.
+        ///
+        /// The same command goes on where it was interrupted, and makes what is missing; the report is written after every run.
+        /// BRT_BIN names another `brt` program to use.
+        cmd tables {
+            /// `laptop`, a size for two cores, or `paper`, the full size. Default: laptop.
+            optional --preset preset: String
+            /// Folder of configurations with a tables.toml of your own, instead.
+            optional --configs configs: PathBuf
+            /// The text, as `brt data prepare --corpus` takes it. Default: code.
+            optional --corpus corpus: String
+            /// Folder of a prepared corpus, instead.
+            optional --data data: PathBuf
+            /// Names of tables, separated by commas; only their rows are trained and shown. Default: all.
+            optional --only only: String
+            /// Seeds of every row. Default: one, and for the rows of the headline as many as tables.toml says.
+            optional --seeds seeds: u64
+            /// What each row may cost: tokens (4M, 500k), equal for all, or minutes (10min). Default: as tables.toml says.
+            optional --budget budget: String
+            /// Devices, separated by commas; each has one run at a time, the processors are divided among them. `cpu,cpu`
+            /// are two runs at a time. Default: one run at a time where brt finds best.
+            optional --devices devices: String
+            /// Batch rows of the steps that are timed, where whole ones are too much for the machine.
+            optional --rows rows: u64
+            /// Measure a few steps, print what everything takes in time and disk, and train nothing.
+            optional --dry-run
+            /// Folder of runs and report. Default: runs/tables-PRESET-CORPUS.
+            optional --out out: PathBuf
+        }
         /// Compare with the numbers of the paper's official code, file by file.
         cmd golden {
             /// Folder of golden files. Default: crates/brt-golden/golden.

@@ -1,4 +1,4 @@
-//! Automation of this repository: `cargo xtask setup | compare | golden | bench | peers | clients | test | ci`.
+//! Automation of this repository: `cargo xtask setup | compare | tables | golden | bench | peers | clients | test | ci`.
 //!
 //! It starts processes, reads the records that they leave (`brt-report`) and writes reports. It never links libtorch
 //! and never interprets a run's configuration.
@@ -11,7 +11,10 @@ mod failure;
 mod flags;
 mod golden;
 mod peers;
+mod report;
+mod runs;
 mod setup;
+mod tables;
 mod test;
 mod tools;
 mod ui;
@@ -36,6 +39,7 @@ fn run() -> Result {
     match flags::Xtask::from_env_or_exit().subcommand {
         XtaskCmd::Setup(flags) => setup::run(&root, flags.force),
         XtaskCmd::Compare(flags) => compare::run(&root, &flags),
+        XtaskCmd::Tables(flags) => tables::run(&root, &flags),
         XtaskCmd::Golden(flags) => golden::run(&root, &flags),
         XtaskCmd::Bench(flags) => bench::run(&root, &flags),
         XtaskCmd::Peers(flags) => peers::run(&root, &flags),

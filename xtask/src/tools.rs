@@ -1,9 +1,10 @@
 //! Where the repository is, and how its programs are started.
 
 use std::{
-    env, fs,
+    env, fs, io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use serde::Deserialize;
@@ -75,6 +76,27 @@ pub(crate) fn python(root: &Path, name: &str, headline: &str) -> Result<PathBuf>
 pub(crate) fn run(name: &str, command: &mut Command) -> Result {
     let status = command.status().context(|| format!("starting {name}"))?;
     if status.success() { Ok(()) } else { fail(format!("{name} failed ({status}); its message is above")) }
+}
+
+/// Prepares a corpus in a folder, by its name for `brt data prepare`; what is there already stays.
+///
+/// Every folder of runs has its own: what `code` stands for changes with the lock file.
+pub(crate) fn prepare_corpus(root: &Path, brt: &Path, name: &str, folder: &Path) -> Result {
+    ui::headline(&format!("corpus {name}"));
+    let mut command = Command::new(brt);
+    command.args(["data", "prepare", "--corpus", name, "--out"]).arg(folder);
+    if name == "code" {
+        command.current_dir(root); // Its crates are those of the repository's lock file.
+    }
+    run("brt data prepare", to_stderr(&mut command))
+}
+
+/// Sends what a program prints to stderr: xtask's stdout is the table and nothing else.
+pub(crate) fn to_stderr(command: &mut Command) -> &mut Command {
+    if let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() {
+        command.stdout(stderr);
+    }
+    command.stdin(Stdio::null())
 }
 
 /// Returns the text that a command prints, or nothing where it cannot be started or fails.

@@ -13,6 +13,13 @@ pub struct ContestantTiming {
     pub tokens_per_step: u64,
     /// Number of training steps that the configuration asks for.
     pub num_steps: u64,
+    /// Tokens of the whole training that the configuration asks for; more than the product of both where the measured steps
+    /// had fewer rows.
+    #[serde(default)]
+    pub num_tokens: u64,
+    /// About how many bytes the checkpoints of a run take that are kept at a time.
+    #[serde(default)]
+    pub disk_bytes: u64,
     /// Wall time of each measured step in seconds; entry `i` of every contestant was taken in round `i`.
     pub step_secs: Vec<f64>,
 }
@@ -23,11 +30,16 @@ impl ContestantTiming {
         median(self.step_secs.clone())
     }
 
-    /// Returns the median over rounds of this model's time per token relative to `other`'s.
-    pub fn relative_to(&self, other: &Self) -> f64 {
+    /// Returns this model's time per token relative to `other`'s, in each round.
+    pub fn ratios_to(&self, other: &Self) -> Vec<f64> {
         let per_token = |t: &Self, secs: f64| secs / t.tokens_per_step as f64;
         let ratio = |(a, b): (&f64, &f64)| per_token(self, *a) / per_token(other, *b);
-        median(self.step_secs.iter().zip(&other.step_secs).map(ratio).collect())
+        self.step_secs.iter().zip(&other.step_secs).map(ratio).collect()
+    }
+
+    /// Returns the median over rounds of this model's time per token relative to `other`'s.
+    pub fn relative_to(&self, other: &Self) -> f64 {
+        median(self.ratios_to(other))
     }
 }
 
@@ -59,7 +71,14 @@ mod tests {
     use super::*;
 
     fn timing(tokens_per_step: u64, step_secs: &[f64]) -> ContestantTiming {
-        ContestantTiming { name: "m".into(), tokens_per_step, num_steps: 9, step_secs: step_secs.to_vec() }
+        ContestantTiming {
+            name: "m".into(),
+            tokens_per_step,
+            num_steps: 9,
+            num_tokens: 9 * tokens_per_step,
+            disk_bytes: 0,
+            step_secs: step_secs.to_vec(),
+        }
     }
 
     #[test]

@@ -128,6 +128,13 @@ impl TrainConfig {
     pub fn num_parts(&self) -> usize {
         self.accumulate.unwrap_or(1)
     }
+
+    /// Returns the largest number of checkpoints that lie in the run's folder at a time, the one being written included.
+    pub fn num_kept(&self) -> u64 {
+        let kept_for_ever =
+            self.keep_every.map_or(0, |every| self.num_steps / every) + u64::from(self.keep_best);
+        self.keep_last as u64 + 1 + kept_for_ever
+    }
 }
 
 /// The evaluation on held-out documents.

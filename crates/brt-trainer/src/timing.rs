@@ -6,10 +6,12 @@ use brt_data::TokenSet;
 use brt_report::{ContestantTiming, TimingResult};
 use tch::Device;
 
-use crate::{RunConfig, TrainError, Trainer, machine_facts};
+use crate::{RunConfig, TrainError, Trainer, checkpoint, machine_facts};
 
 /// Runs one training step of each configuration in turn, `num_rounds` times after `num_warmup_rounds`, and returns the
 /// wall time of each. A machine that slows down for a while slows all contestants alike.
+///
+/// With `num_rows` the steps have so many batch rows, where whole ones are too much for the machine.
 ///
 /// # Errors
 /// As a step of each trainer.
@@ -17,16 +19,30 @@ pub fn time_in_turn(
     configs: Vec<(String, RunConfig)>,
     set: &Arc<TokenSet>,
     device: Device,
+    num_rows: Option<usize>,
     num_warmup_rounds: u64,
     num_rounds: u64,
 ) -> Result<TimingResult, TrainError> {
     let load_average = load_average();
     let mut trainers = vec![];
     let mut contestants = vec![];
-    for (name, config) in configs {
-        let (tokens_per_step, num_steps) = (config.data.tokens_per_step(), config.train.num_steps);
-        trainers.push(Trainer::new(config, Arc::clone(set), 1, device)?);
-        contestants.push(ContestantTiming { name, tokens_per_step, num_steps, step_secs: vec![] });
+    for (name, mut config) in configs {
+        let num_steps = config.train.num_steps;
+        let num_tokens = num_steps * config.data.tokens_per_step();
+        config.data.batch = num_rows.unwrap_or(config.data.batch);
+        let tokens_per_step = config.data.tokens_per_step();
+        let trainer = Trainer::new(config, Arc::clone(set), 1, device)?;
+        let disk_bytes =
+            checkpoint::num_bytes(&checkpoint::files(&trainer, None)) * trainer.config().train.num_kept();
+        contestants.push(ContestantTiming {
+            name,
+            tokens_per_step,
+            num_steps,
+            num_tokens,
+            disk_bytes,
+            step_secs: vec![],
+        });
+        trainers.push(trainer);
     }
     for round in 0..num_warmup_rounds + num_rounds {
         for (trainer, timing) in trainers.iter_mut().zip(&mut contestants) {

@@ -15,7 +15,12 @@ fn paper() -> PathBuf {
 
 fn toml_files(folder: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    // What `cargo xtask tables` makes of them is no configuration.
+    let is_config = |path: &PathBuf| {
+        path.extension().is_some_and(|e| e == "toml")
+            && path.file_name().is_some_and(|name| name != "tables.toml")
+    };
+    let mut files: Vec<_> = files.filter(is_config).collect();
     files.sort();
     files
 }

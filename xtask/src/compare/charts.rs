@@ -9,9 +9,10 @@ use brt_report::{
 
 use super::{
     report::Report,
-    statistics::{ContestantStatistics, PositionMean, mean},
+    statistics::{ContestantStatistics, PositionMean},
     tables,
 };
+use crate::report::mean;
 
 /// Returns the plots that the records allow, with their file names.
 pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {

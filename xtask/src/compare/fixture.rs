@@ -37,6 +37,8 @@ pub(super) fn timing(contestants: &[&str]) -> TimingResult {
         name: (*name).into(),
         tokens_per_step: 4096,
         num_steps: 3000,
+        num_tokens: 3000 * 4096,
+        disk_bytes: 1 << 20,
         step_secs: vec![0.5, 0.5, 0.5],
     };
     TimingResult {

@@ -3,19 +3,18 @@
 use brt_report::plot::escape;
 
 use super::{
-    markdown::{legend, title},
+    markdown::{self, legend},
     report::Report,
-    tables::{self, Table},
+    tables,
 };
+use crate::report::{self, Table};
 
-const STYLE: &str = include_str!("report.css");
 /// The plot that stands beside the verdict.
 const LEAD_PLOT: &str = "differences.svg";
 
 /// Returns `report.html`.
 pub(super) fn page(report: &Report, plots: &[(&str, String)]) -> String {
-    let title = escape(&title(report));
-    let mut body = lead(report, &title, plots);
+    let mut body = lead(report, plots);
     body += &table(&model_under_name(tables::contestants(report)), report);
     body += &format!("<p class=\"legend\">{}</p>\n<div class=\"plots\">\n", escape(&legend(report)));
     for (_, svg) in plots.iter().filter(|(name, _)| *name != LEAD_PLOT) {
@@ -33,16 +32,12 @@ pub(super) fn page(report: &Report, plots: &[(&str, String)]) -> String {
     body += "</dl>\n";
     body += &failures(report);
     body += &configurations(report);
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
-    )
+    report::page(&markdown::title(report), &body)
 }
 
 /// Returns title, verdict and notes, beside them the plot of the differences.
-fn lead(report: &Report, title: &str, plots: &[(&str, String)]) -> String {
+fn lead(report: &Report, plots: &[(&str, String)]) -> String {
+    let title = escape(&markdown::title(report));
     let verdict = escape(&report.statistics.verdict);
     let mut text = format!("<header>\n<div>\n<h1>{title}</h1>\n<p class=\"verdict\">{verdict}.</p>\n");
     for note in &report.statistics.notes {
@@ -66,23 +61,10 @@ fn model_under_name(mut table: Table) -> Table {
 }
 
 fn table(table: &Table, report: &Report) -> String {
-    let cells = |tag: &str, row: &[String]| -> String {
-        let cell = |cell: &String| match escape(cell).split_once('\n') {
-            Some((name, model)) => format!("<{tag}>{name}<small>{model}</small></{tag}>"),
-            None => format!("<{tag}>{}</{tag}>", escape(cell)),
-        };
-        row.iter().map(cell).collect()
-    };
-    let mut text = format!(
-        "<div class=\"table\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n",
-        cells("th", &table.header)
-    );
-    for row in &table.rows {
-        let name = row.first().and_then(|cell| cell.lines().next());
-        let class = if report.plan.challenger.as_deref() == name { " class=\"challenger\"" } else { "" };
-        text += &format!("<tr{class}>{}</tr>\n", cells("td", row));
-    }
-    text + "</tbody></table></div>\n"
+    table.html(|row| {
+        let name = table.rows[row].first().and_then(|cell| cell.lines().next());
+        if report.plan.challenger.as_deref() == name { "challenger" } else { "" }
+    })
 }
 
 fn failures(report: &Report) -> String {

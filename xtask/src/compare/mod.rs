@@ -1,6 +1,5 @@
 //! `cargo xtask compare`: trains the contestants on the same text and reports which one predicts better.
 
-mod bootstrap;
 mod charts;
 #[cfg(test)]
 mod fixture;
@@ -8,7 +7,6 @@ mod html;
 mod markdown;
 mod plan;
 mod prepare;
-mod progress;
 mod report;
 mod request;
 mod run;
@@ -25,7 +23,7 @@ use brt_report::{read_json, write_json};
 
 use crate::{
     failure::{Context, Failure, INTERRUPTED, Result, fail},
-    flags, tools, ui,
+    flags, runs, tools, ui,
 };
 use plan::Plan;
 pub(crate) use report::Report;
@@ -35,7 +33,7 @@ use run::Runner;
 /// Runs a comparison, or resumes it, and writes its report.
 pub(crate) fn run(root: &Path, flags: &flags::Compare) -> Result {
     let done = compare(root, flags);
-    match (done, run::interrupted()) {
+    match (done, runs::interrupted()) {
         (Err(_), true) => {
             Err(Failure { message: "interrupted; the same command resumes it".into(), code: INTERRUPTED })
         }
@@ -49,13 +47,13 @@ fn compare(root: &Path, flags: &flags::Compare) -> Result {
     fs::create_dir_all(&out).context(|| format!("creating {}", out.display()))?;
     // Before anything takes time: other flags than those of the plan are an error.
     let planned = read_plan(&out, &request)?;
-    run::handle_interrupts()?;
+    runs::handle_interrupts()?;
     let brt = tools::brt(root)?;
     let data = out.join("corpus");
     let plan = match planned {
         Some(plan) => plan,
         None => {
-            prepare::corpus(root, &brt, &request, &data)?;
+            tools::prepare_corpus(root, &brt, &request.corpus, &data)?;
             let timing = prepare::timing(&brt, &request, &data, &out)?;
             let plan = Plan::new(request, tools::num_cpus(), timing)?;
             write_json(&out.join("plan.json"), &plan)?;
@@ -64,7 +62,7 @@ fn compare(root: &Path, flags: &flags::Compare) -> Result {
     };
     announce(&plan);
     let outcomes = Runner { brt: &brt, data: &data, out: &out, plan: &plan }.run_all()?;
-    if run::interrupted() {
+    if runs::interrupted() {
         let message = format!("interrupted; the same command resumes it ({})", out.display());
         return Err(Failure { message, code: INTERRUPTED });
     }
@@ -73,7 +71,7 @@ fn compare(root: &Path, flags: &flags::Compare) -> Result {
 
 fn finish(report: &Report, out: &Path) -> Result {
     report.write(out)?;
-    ui::result(&markdown::table(&tables::contestants(report)));
+    ui::result(&tables::contestants(report).markdown());
     ui::result(&format!("{}.", report.statistics.verdict));
     for note in &report.statistics.notes {
         ui::result(&format!("note: {note}"));

@@ -2,15 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    failure::{Context, Result, fail},
-    flags,
+    failure::{Result, fail},
+    flags, runs,
 };
 
 /// The contestants where the user names none.
@@ -107,19 +106,12 @@ impl Request {
     }
 }
 
-/// Reads all configurations of a folder, which may build on each other, and checks that the contestants' are there.
+/// Reads all configurations of a folder and checks that the contestants' are there.
 fn read_configs(folder: &Path, contestants: &[String]) -> Result<BTreeMap<String, String>> {
-    let Ok(entries) = fs::read_dir(folder) else {
+    if !folder.is_dir() {
         return fail(format!("--configs: no such folder: {}", folder.display()));
-    };
-    let mut texts = BTreeMap::new();
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let text = fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
-            texts.insert(name, text);
-        }
     }
+    let texts = runs::read_configs(folder)?;
     match contestants.iter().find(|name| !texts.contains_key(*name)) {
         Some(name) => {
             let names: Vec<_> = texts.into_keys().collect();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use brt_report::{Evaluation, RunResult};
 use serde::{Deserialize, Serialize};
 
-use super::{bootstrap, plan::Plan, run::RunOutcome, verdict};
+use super::{plan::Plan, run::RunOutcome, verdict};
+use crate::report::{Difference, Scores, difference, document_bits, mean};
 
 /// Statistics of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,19 +41,6 @@ pub(super) struct ContestantStatistics {
     pub(super) by_position: Vec<PositionMean>,
 }
 
-/// A paired difference in bits per byte; below 0 the contestant is better than the baseline.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Difference {
-    pub(super) mean: f64,
-    /// 95 % interval over groups of documents; absent for too few groups.
-    pub(super) interval: Option<[f64; 2]>,
-    pub(super) num_documents: usize,
-    /// Number of groups of documents that belong together.
-    pub(super) num_groups: usize,
-    /// Number of seeds that both have.
-    pub(super) num_seeds: usize,
-}
-
 /// The loss on tokens whose position lies in `start_token..end_token`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct PositionMean {
@@ -63,6 +51,10 @@ pub(super) struct PositionMean {
 
 /// Results of one contestant by seed.
 type BySeed<'a> = BTreeMap<u64, &'a RunResult>;
+
+fn scores<'a>(results: &BySeed<'a>) -> Scores<'a> {
+    results.iter().map(|(seed, result)| (*seed, &result.test)).collect()
+}
 
 impl Statistics {
     /// Computes the statistics of all finished runs.
@@ -80,7 +72,7 @@ impl Statistics {
             }
             let mut entry = ContestantStatistics::new(name, &results, plan);
             if *name != plan.baseline {
-                entry.difference = difference(&results, &baseline);
+                entry.difference = difference(&[(scores(&results), scores(&baseline))]);
             }
             contestants.push(entry);
         }
@@ -115,46 +107,6 @@ impl ContestantStatistics {
     }
 }
 
-/// A document: its place in the split, its group and its name.
-type Document<'a> = (usize, &'a str, &'a str);
-
-/// Returns the bits per byte of each document with text.
-fn document_bits(evaluation: &Evaluation) -> BTreeMap<Document<'_>, f64> {
-    let scored = evaluation.documents.iter().enumerate().filter(|(_, document)| document.num_bytes > 0);
-    scored.map(|(place, d)| ((place, d.group.as_str(), d.name.as_str()), d.bits_per_byte())).collect()
-}
-
-/// Returns the paired difference over the seeds and documents that both have.
-fn difference(results: &BySeed<'_>, baseline: &BySeed<'_>) -> Option<Difference> {
-    let mut sums: BTreeMap<Document<'_>, (f64, usize)> = BTreeMap::new();
-    let mut num_seeds = 0;
-    for (seed, result) in results {
-        let Some(other) = baseline.get(seed) else { continue };
-        num_seeds += 1;
-        let other = document_bits(&other.test);
-        for (document, bits) in document_bits(&result.test) {
-            if let Some(other) = other.get(&document) {
-                let (sum, count) = sums.entry(document).or_default();
-                *sum += bits - other;
-                *count += 1;
-            }
-        }
-    }
-    let mut groups: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for ((_, group, _), (sum, count)) in &sums {
-        groups.entry(group).or_default().push(sum / *count as f64);
-    }
-    let groups: Vec<Vec<f64>> = groups.into_values().collect();
-    let found = Difference {
-        mean: mean(groups.iter().flatten().copied()),
-        interval: bootstrap::interval_of_mean(&groups),
-        num_documents: sums.len(),
-        num_groups: groups.len(),
-        num_seeds,
-    };
-    found.mean.is_finite().then_some(found)
-}
-
 /// Returns the mean over seeds of the loss in each bucket with tokens.
 fn by_position(results: &BySeed<'_>) -> Vec<PositionMean> {
     let mut buckets: BTreeMap<(u64, u64), Vec<f64>> = BTreeMap::new();
@@ -169,22 +121,6 @@ fn by_position(results: &BySeed<'_>) -> Vec<PositionMean> {
         bits_per_token: mean(bits),
     };
     buckets.into_iter().map(entry).collect()
-}
-
-/// Returns the mean; NaN for none.
-pub(super) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
-    let (sum, count) = values.into_iter().fold((0., 0u32), |(sum, count), value| (sum + value, count + 1));
-    sum / f64::from(count)
-}
-
-/// Returns the standard deviation over seeds, or nothing for fewer than two.
-pub(super) fn standard_deviation(values: &[f64]) -> Option<f64> {
-    if values.len() < 2 {
-        return None;
-    }
-    let centre = mean(values.iter().copied());
-    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
-    Some((squares / (values.len() - 1) as f64).sqrt())
 }
 
 #[cfg(test)]
@@ -211,14 +147,8 @@ mod tests {
         let [low, high] = difference.interval.unwrap();
         // Of eight documents, one to seven have the larger difference: means of 0.15 to 0.45.
         assert!((low + 0.45).abs() < 1e-9 && (high + 0.15).abs() < 1e-9, "[{low}, {high}]");
-        assert_eq!((difference.num_documents, difference.num_groups, difference.num_seeds), (8, 8, 1));
+        assert_eq!((difference.num_documents, difference.num_groups, difference.by_seed.len()), (8, 8, 1));
         assert_eq!(statistics.of("slide").unwrap().difference, None);
         assert_eq!(rec.relative_step_time, Some(1.));
-    }
-
-    #[test]
-    fn spread_over_seeds() {
-        assert_eq!(standard_deviation(&[1.]), None);
-        assert_eq!(standard_deviation(&[1., 3.]), Some(2f64.sqrt()));
     }
 }

@@ -4,19 +4,8 @@ use std::collections::BTreeSet;
 
 use brt_report::RunResult;
 
-use super::{
-    report::Report,
-    statistics::{ContestantStatistics, Difference, standard_deviation},
-};
-
-/// A table of text; the first column is left-aligned, numbers are not interpreted.
-pub(super) struct Table {
-    pub(super) header: Vec<String>,
-    pub(super) rows: Vec<Vec<String>>,
-}
-
-/// What stands for a value that does not exist.
-const NONE: &str = "–";
+use super::{report::Report, statistics::ContestantStatistics};
+use crate::report::{Difference, NONE, Table, signed, standard_deviation, thousands};
 
 /// Returns one row per contestant, and one for the model that was only timed.
 pub(super) fn contestants(report: &Report) -> Table {
@@ -42,7 +31,7 @@ pub(super) fn contestants(report: &Report) -> Table {
             rows.push(row);
         }
     }
-    Table { header: header.into(), rows }
+    Table::new(header, rows)
 }
 
 fn contestant(report: &Report, name: &str) -> Vec<String> {
@@ -84,10 +73,6 @@ pub(super) fn difference(difference: &Difference) -> String {
         Some([low, high]) => format!("{} [{}, {}]", signed(difference.mean), signed(low), signed(high)),
         None => signed(difference.mean),
     }
-}
-
-fn signed(value: f64) -> String {
-    format!("{value:+.4}").replace('-', "−")
 }
 
 fn step_time(ratio: Option<f64>) -> String {
@@ -133,7 +118,7 @@ pub(super) fn positions(report: &Report) -> Option<Table> {
         row
     };
     let rows = longest.by_position.iter().map(|bucket| row(bucket.start_token, bucket.end_token)).collect();
-    Some(Table { header, rows })
+    Some(Table::new(header, rows))
 }
 
 /// Returns what the numbers stand on, as names and values.
@@ -195,19 +180,6 @@ fn threads_of(report: &Report, name: &str) -> String {
     numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns a number with a thin space between groups of three digits.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push('\u{202f}');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,12 +210,5 @@ mod tests {
         let positions = positions(&report).unwrap();
         assert_eq!(positions.header, ["position (tokens)", "slide", "rec", "rec − slide"]);
         assert_eq!(positions.rows[1], ["64 to 127", "6.669", "6.639", "−0.030"]);
-    }
-
-    #[test]
-    fn groups_of_digits() {
-        assert_eq!(thousands(7), "7");
-        assert_eq!(thousands(123), "123");
-        assert_eq!(thousands(1_234_567), "1\u{202f}234\u{202f}567");
     }
 }

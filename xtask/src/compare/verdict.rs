@@ -2,11 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    plan::Plan,
-    run::RunOutcome,
-    statistics::{Difference, Statistics},
-};
+use super::{plan::Plan, run::RunOutcome, statistics::Statistics};
+use crate::report::Difference;
 
 /// Runs of fewer steps test the programs, not the models.
 const SMOKE_STEPS: u64 = 500;
@@ -36,8 +33,8 @@ pub(super) fn verdict(plan: &Plan, statistics: &Statistics, outcomes: &[RunOutco
 }
 
 fn sentence(challenger: &str, baseline: &str, difference: &Difference) -> String {
-    let Difference { mean, interval, num_documents, num_groups, num_seeds } = difference;
-    let seeds = count(*num_seeds, "seed");
+    let Difference { mean, interval, by_seed, num_documents, num_groups } = difference;
+    let seeds = count(by_seed.len(), "seed");
     let documents = match num_groups == num_documents {
         true => count(*num_documents, "document"),
         false => format!("{} in {}", count(*num_documents, "document"), count(*num_groups, "group")),
@@ -119,7 +116,7 @@ mod tests {
                     interval,
                     num_documents,
                     num_groups: num_documents.min(39),
-                    num_seeds: 3,
+                    by_seed: [1, 2, 3].map(|seed| (seed, mean)).into(),
                 },
             )
         };

@@ -23,7 +23,7 @@ pub struct LogitTerms<'a> {
 /// Attention term by term in the order of the paper's code: bias, temperature, mask, [`safe_softmax`], dropout.
 ///
 /// # Shapes
-/// As [`attention`].
+/// As [`attention`](super::attention).
 pub fn reference_attention(queries: &Tensor, keys: &Tensor, values: &Tensor, terms: &LogitTerms) -> Tensor {
     let mut logits = queries.matmul(&keys.transpose(-2, -1)); // [.., H, q, k]
     if let Some(bias) = terms.bias {

@@ -268,10 +268,8 @@ fn check_space(trainer: &Trainer, options: &RunOptions) -> Result<(), TrainError
     if options.out.join("result.json").exists() {
         return Ok(());
     }
-    let train = &trainer.config().train;
-    let (steps, checkpoints) = (train.num_steps, checkpoint::count(&options.out)?);
-    let kept_for_ever = train.keep_every.map_or(0, |every| steps / every) + u64::from(train.keep_best);
-    let num_checkpoints = (train.keep_last as u64 + 1 + kept_for_ever).saturating_sub(checkpoints).max(1);
+    let checkpoints = checkpoint::count(&options.out)?;
+    let num_checkpoints = trainer.config().train.num_kept().saturating_sub(checkpoints).max(1);
     let checkpoint_bytes = checkpoint::num_bytes(&checkpoint::files(trainer, None));
     folder::check_space(&options.out, checkpoint_bytes, num_checkpoints)
 }

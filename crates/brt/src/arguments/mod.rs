@@ -200,6 +200,9 @@ pub(crate) struct TimeArguments {
     /// Measured steps of each configuration.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rounds: u64,
+    /// Batch rows of the measured steps [default: those of the configuration]
+    #[arg(long)]
+    pub(crate) rows: Option<usize>,
     /// File to write, as JSON.
     #[arg(long)]
     pub(crate) out: PathBuf,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use brt_data::Split;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::DeviceArguments;
@@ -80,8 +81,17 @@ pub(crate) struct ScoreArguments {
     #[command(flatten)]
     pub(crate) model: TextModelArguments,
     /// Texts to score, each from its own beginning; - for standard input
-    #[arg(required = true)]
+    #[arg(required_unless_present = "data")]
     pub(crate) files: Vec<PathBuf>,
+    /// Score the documents of a prepared corpus instead.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "files")]
+    pub(crate) data: Option<PathBuf>,
+    /// Which of its documents: train, validation or test
+    #[arg(long, default_value = "test", requires = "data")]
+    pub(crate) split: Split,
+    /// Score the first so many tokens of each of its documents [default: all]
+    #[arg(long, requires = "data")]
+    pub(crate) max_document_len: Option<usize>,
     /// State before each text, in place of the beginning of a text.
     #[arg(long, value_name = "FILE")]
     pub(crate) load_state: Option<PathBuf>,

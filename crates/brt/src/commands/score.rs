@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use brt_data::{Encoding, Tokenizer};
+use brt_data::{Encoding, Manifest, Span, TokenSet, Tokenizer};
 use brt_lm::{Decoder, LanguageModel, TextState};
 use brt_report::{ScoredDocument, ScoredToken, heatmap_html};
 use serde::Serialize;
@@ -37,13 +37,29 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
     let (model, tokenizer) = text::load(&arguments.model)?;
     let mut lines = arguments.jsonl.as_deref().map(create).transpose()?;
     let mut documents = vec![];
-    for path in &arguments.files {
-        let (document, tokens) = score(path, (&model, &tokenizer), arguments)?;
+    let mut score = |text: Text, start: TextState| -> Result<()> {
+        let document = score(&text, start, &model, arguments)?;
         print(&document);
         if let Some(lines) = &mut lines {
-            write_lines(lines, &document, &tokens).context("--jsonl")?;
+            write_lines(lines, &document, &text.tokens).context("--jsonl")?;
         }
         documents.push(document);
+        Ok(())
+    };
+    let decoder = Decoder::new(&model);
+    let start = || text::start(&decoder, &model, arguments.load_state.as_deref());
+    for path in &arguments.files {
+        let start = start()?;
+        score(Text::of_file(path, &tokenizer, &start)?, start)?;
+    }
+    if let Some(folder) = &arguments.data {
+        let config = super::run_config(&arguments.model.run)?;
+        brt_trainer::check_tokenizer(&arguments.model.run, &Manifest::read(folder)?, &config)?;
+        let set = TokenSet::open(folder, arguments.split)?;
+        for idx in 0..set.num_documents() {
+            let text = Text::of_document(&set, idx, &tokenizer, arguments.max_document_len)?;
+            score(text, start()?)?;
+        }
     }
     if documents.len() > 1 {
         print_all(&documents);
@@ -72,45 +88,94 @@ fn part(path: &Path) -> PathBuf {
     path.with_extension("part")
 }
 
-/// Scores one file; returns its tokens, too.
-fn score(
-    path: &Path,
-    (model, tokenizer): (&LanguageModel, &Tokenizer),
-    arguments: &ScoreArguments,
-) -> Result<(ScoredDocument, Vec<u32>)> {
-    let bytes = text::bytes(path)?;
-    let name = path.display().to_string();
-    let decoder = Decoder::new(model);
-    let start = text::start(&decoder, model, arguments.load_state.as_deref())?;
-    let encoding = text::encode(tokenizer, &bytes, &start, &name)?;
-    let least = if start.num_tokens() == 0 { 2 } else { 1 };
-    if encoding.tokens.len() < least {
-        bail!("{name}: expected a text of {least} or more tokens, got {}", encoding.tokens.len());
+/// A text as the model reads it.
+struct Text {
+    name: String,
+    tokens: Vec<u32>,
+    /// The text of each token; a character of several tokens belongs to the last of them.
+    texts: Vec<String>,
+    /// Returns how much text all tokens from one on stand for.
+    span_from: Box<dyn Fn(usize) -> Span>,
+}
+
+impl Text {
+    fn of_file(path: &Path, tokenizer: &Tokenizer, start: &TextState) -> Result<Self> {
+        let bytes = text::bytes(path)?;
+        let name = path.display().to_string();
+        let encoding = text::encode(tokenizer, &bytes, start, &name)?;
+        let Encoding { tokens, ends } = encoding;
+        let texts = texts(&bytes, &ends);
+        let span_from = move |first: usize| {
+            let bytes = &bytes[first.checked_sub(1).map_or(0, |last| ends[last] as usize)..];
+            let num_words = String::from_utf8_lossy(bytes).split_whitespace().count() as u64;
+            Span { num_bytes: bytes.len() as u64, num_words }
+        };
+        Ok(Self { name, tokens, texts, span_from: Box::new(span_from) })
     }
-    let nats = nats(&decoder, start.copy(), &encoding.tokens, &name);
+
+    fn of_document(
+        set: &TokenSet,
+        idx: usize,
+        tokenizer: &Tokenizer,
+        max_len: Option<usize>,
+    ) -> Result<Self> {
+        let document = set.document(idx)?;
+        let len = document.tokens.len().min(max_len.unwrap_or(usize::MAX));
+        let tokens = document.tokens.slice(0..len).to_vec();
+        let spans = set.spans(idx, 0..len)?;
+        let bytes = tokenizer.decode(&tokens);
+        let mut end = 0;
+        let mut end_of = |span: &Span| {
+            end += span.num_bytes as u32;
+            end
+        };
+        let ends: Vec<u32> = spans.iter().map(&mut end_of).collect();
+        // A tokenizer that normalises gives no text of so many bytes back: then each token has its own.
+        let texts = if end as usize == bytes.len() {
+            texts(&bytes, &ends)
+        } else {
+            let text = |token: &u32| String::from_utf8_lossy(&tokenizer.token_text(*token)).into_owned();
+            tokens.iter().map(text).collect()
+        };
+        let span_from = Box::new(move |first: usize| spans[first..].iter().copied().sum());
+        Ok(Self { name: document.name.to_owned(), tokens, texts, span_from })
+    }
+}
+
+/// Scores one text from a state on.
+fn score(
+    text: &Text,
+    start: TextState,
+    model: &LanguageModel,
+    arguments: &ScoreArguments,
+) -> Result<ScoredDocument> {
+    let decoder = Decoder::new(model);
+    let Text { name, tokens, texts, span_from } = text;
+    let least = if start.num_tokens() == 0 { 2 } else { 1 };
+    if tokens.len() < least {
+        bail!("{name}: expected a text of {least} or more tokens, got {}", tokens.len());
+    }
+    let nats = nats(&decoder, start.copy(), tokens, name);
     let resets = model.config().recurrence.is_some() && !arguments.carried_only;
     let reset = resets.then(|| {
         let mut start = start;
         decoder.reset_states(&mut start);
         let name = format!("{name}, the state reset");
-        self::nats(&Decoder::with_reset_states(model), start, &encoding.tokens, &name)
+        self::nats(&Decoder::with_reset_states(model), start, tokens, &name)
     });
-    let first = nats.iter().position(Option::is_some).unwrap_or(0);
-    let scored_from = first.checked_sub(1).map_or(0, |last| encoding.ends[last] as usize);
-    let texts = texts(&bytes, &encoding);
-    let token = |(i, text): (usize, String)| ScoredToken {
-        text,
+    let token = |(i, text): (usize, &String)| ScoredToken {
+        text: text.clone(),
         nats: nats[i],
         reset_nats: reset.as_ref().and_then(|reset| reset[i]),
     };
-    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).split_whitespace().count() as u64;
-    let document = ScoredDocument {
-        name,
-        tokens: texts.into_iter().enumerate().map(token).collect(),
-        num_bytes: (bytes.len() - scored_from) as u64,
-        num_words: words(&bytes[scored_from..]),
-    };
-    Ok((document, encoding.tokens))
+    let first = nats.iter().position(Option::is_some).unwrap_or(0);
+    let scored = span_from(first);
+    Ok(ScoredDocument {
+        name: name.clone(),
+        tokens: texts.iter().enumerate().map(token).collect(),
+        num_bytes: scored.num_bytes,
+        num_words: scored.num_words,
+    })
 }
 
 fn nats(decoder: &Decoder, mut state: TextState, tokens: &[u32], name: &str) -> Vec<Option<f64>> {
@@ -126,9 +191,9 @@ fn nats(decoder: &Decoder, mut state: TextState, tokens: &[u32], name: &str) -> 
 }
 
 /// Returns the text of each token; a character of several tokens belongs to the last of them.
-fn texts(bytes: &[u8], encoding: &Encoding) -> Vec<String> {
+fn texts(bytes: &[u8], ends: &[u32]) -> Vec<String> {
     let (mut start, mut texts) = (0, vec![]);
-    for &end in &encoding.ends {
+    for &end in ends {
         let end = end as usize;
         let mut text = String::new();
         for chunk in bytes[start..end].utf8_chunks() {
@@ -194,8 +259,7 @@ mod tests {
     #[test]
     fn characters_belong_to_their_last_token() {
         let check = |bytes: &[u8], ends: &[u32], expected: &[&str]| {
-            let encoding = Encoding { tokens: vec![0; ends.len()], ends: ends.to_vec() };
-            assert_eq!(texts(bytes, &encoding), expected);
+            assert_eq!(texts(bytes, ends), expected);
         };
         check("café!".as_bytes(), &[4, 5, 6], &["caf", "é", "!"]);
         check("日".as_bytes(), &[1, 2, 3], &["", "", "日"]);

@@ -1,7 +1,9 @@
-//! The paired bootstrap over groups of documents.
+//! The bootstrap: over groups of documents, and over rounds of a timing.
+
+use brt_report::median;
 
 /// Number of resamples.
-pub(super) const NUM_RESAMPLES: usize = 10_000;
+const NUM_RESAMPLES: usize = 10_000;
 /// Seed of the resampling: the same records give the same interval.
 const SEED: u64 = 0x6272_7400;
 
@@ -13,7 +15,7 @@ const MIN_GROUPS: usize = 6;
 ///
 /// For a paired comparison the values are the differences per document. Documents of one group (an author, a family of
 /// crates) are not independent, so they are drawn together.
-pub(super) fn interval_of_mean(groups: &[Vec<f64>]) -> Option<[f64; 2]> {
+pub(crate) fn interval_of_mean(groups: &[Vec<f64>]) -> Option<[f64; 2]> {
     if groups.len() < MIN_GROUPS {
         return None;
     }
@@ -24,9 +26,24 @@ pub(super) fn interval_of_mean(groups: &[Vec<f64>]) -> Option<[f64; 2]> {
         let (sum, count) = drawn.fold((0., 0), |(sum, count), (s, n)| (sum + s, count + n));
         sum / count as f64
     };
-    let mut means: Vec<f64> = (0..NUM_RESAMPLES).map(|_| resampled_mean()).collect();
-    means.sort_by(f64::total_cmp);
-    Some([percentile(&means, 0.025), percentile(&means, 0.975)])
+    Some(middle((0..NUM_RESAMPLES).map(|_| resampled_mean()).collect()))
+}
+
+/// Returns the 95 % percentile interval of the median when values are resampled one by one, or nothing for too few values.
+pub(crate) fn interval_of_median(values: &[f64]) -> Option<[f64; 2]> {
+    if values.len() < MIN_GROUPS {
+        return None;
+    }
+    let mut random = SplitMix64(SEED);
+    let mut resampled_median =
+        || median((0..values.len()).map(|_| values[random.below(values.len())]).collect());
+    Some(middle((0..NUM_RESAMPLES).map(|_| resampled_median()).collect()))
+}
+
+/// Returns the ends of the middle 95 % of values.
+fn middle(mut values: Vec<f64>) -> [f64; 2] {
+    values.sort_by(f64::total_cmp);
+    [percentile(&values, 0.025), percentile(&values, 0.975)]
 }
 
 /// Returns a percentile of sorted values, interpolated between neighbours.
@@ -71,6 +88,18 @@ mod tests {
     fn percentiles_interpolate() {
         assert_eq!(percentile(&[0., 1., 2., 3.], 0.5), 1.5);
         assert_eq!(percentile(&[0., 10.], 0.025), 0.25);
+    }
+
+    #[test]
+    fn the_median_does_not_follow_one_slow_round() {
+        assert_eq!(interval_of_median(&[1.; 5]), None);
+        let mut rounds = [1.; 12];
+        rounds[3] = 9.;
+        assert_eq!(interval_of_median(&rounds), Some([1., 1.]));
+        let spread: Vec<f64> = (0..101).map(f64::from).collect();
+        // The median's standard deviation is 1.25 · 29/10 = 3.6, the interval ±7.
+        let [low, high] = interval_of_median(&spread).unwrap();
+        assert!((38. ..48.).contains(&low) && (52. ..62.).contains(&high), "[{low}, {high}]");
     }
 
     #[test]

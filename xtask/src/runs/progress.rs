@@ -67,7 +67,7 @@ fn describe(run: &Watched, line: Option<&MetricsLine>) -> String {
 }
 
 /// Returns a duration as `1:02:03`, or `2:03` below one hour.
-fn duration(secs: f64) -> String {
+pub(crate) fn duration(secs: f64) -> String {
     let secs = secs.max(0.) as u64;
     match secs / 3600 {
         0 => format!("{}:{:02}", secs / 60, secs % 60),

@@ -1,0 +1,77 @@
+//! One page that needs nothing else: no script, no file beside it.
+
+use brt_report::plot::escape;
+
+use super::Table;
+
+const STYLE: &str = include_str!("style.css");
+
+/// Returns a whole page around a body.
+pub(crate) fn page(title: &str, body: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+    )
+}
+
+impl Table {
+    /// Returns the table in HTML; what follows a line break in a cell is written small, links are those of Markdown. `class` names the class of a row.
+    pub(crate) fn html(&self, class: impl Fn(usize) -> &'static str) -> String {
+        let cells = |tag: &str, row: &[String]| -> String {
+            let cell = |cell: &String| match cell.split_once('\n') {
+                Some((name, more)) => {
+                    format!("<{tag}>{}<small>{}</small></{tag}>", inline(name), inline(more))
+                }
+                None => format!("<{tag}>{}</{tag}>", inline(cell)),
+            };
+            row.iter().map(cell).collect()
+        };
+        let mut text = format!(
+            "<div class=\"table\"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n",
+            cells("th", &self.header)
+        );
+        for (i, row) in self.rows.iter().enumerate() {
+            let class = match class(i) {
+                "" => String::new(),
+                class => format!(" class=\"{class}\""),
+            };
+            text += &format!("<tr{class}>{}</tr>\n", cells("td", row));
+        }
+        text + "</tbody></table></div>\n"
+    }
+}
+
+/// Returns text in which the links of Markdown, `[text](target)`, are those of HTML.
+pub(crate) fn inline(text: &str) -> String {
+    let link = |text: &str| {
+        let (before, rest) = text.split_once('[')?;
+        let (label, rest) = rest.split_once("](")?;
+        let (target, after) = rest.split_once(')')?;
+        let [before, label, target] = [before, label, target].map(escape);
+        Some(format!("{before}<a href=\"{target}\">{label}</a>{}", inline(after)))
+    };
+    link(text).unwrap_or_else(|| escape(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_and_small_print() {
+        assert_eq!(inline("1 < 2 [3]"), "1 &lt; 2 [3]");
+        assert_eq!(
+            inline("a [1.5](runs/x/) & [2](y)"),
+            "a <a href=\"runs/x/\">1.5</a> &amp; <a href=\"y\">2</a>"
+        );
+        let table = Table::new(["h"], vec![vec!["name\n[model](m)".into()]]);
+        let html = table.html(|_| "best");
+        assert!(
+            html.contains("<tr class=\"best\"><td>name<small><a href=\"m\">model</a></small></td></tr>"),
+            "{html}"
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! The plots: learning curves over tokens and seconds, loss by position, speed against quality, sizes, gates and states, words.
+
+use std::collections::BTreeMap;
+
+use brt_report::{
+    MetricsLine, RunResult,
+    plot::{self, Marks, NUM_COLOURS, Panel, Range, Scale, Series, WIDTH},
+};
+
+use super::{
+    experiments::{Experiment, Row},
+    records::Records,
+};
+use crate::report::{document_bits, mean};
+
+/// Rows that a plot of lines can tell apart.
+const MAX_LINES: usize = NUM_COLOURS;
+
+/// Returns the plots of a table that its records allow, with their file names.
+pub(super) fn of_table(records: &Records, table: &Experiment) -> Vec<(String, String)> {
+    let mut plots = vec![];
+    let mut add = |name: &str, plot: Option<String>| {
+        plots.extend(plot.map(|plot| (format!("{}-{name}.svg", table.name), plot)));
+    };
+    if !table.series.is_empty() {
+        add("sizes", sizes(records, table));
+        return plots;
+    }
+    if table.reference == records.file.baseline && !table.whole_split {
+        add("speed", speed(records, table));
+        let lines = headline(records, table);
+        add("curves", curves(records, &lines));
+        add("position", position(records, &lines, &table.reference));
+        add("states", states(records, table));
+    }
+    plots
+}
+
+/// Returns the rows of the headline, then others, as many as lines can be told apart.
+fn headline<'a>(records: &Records, table: &'a Experiment) -> Vec<&'a Row> {
+    let is_headline = |row: &&Row| records.file.headline.contains(&row.config);
+    let chosen: Vec<&Row> =
+        table.rows.iter().filter(is_headline).filter(|row| records.first(&row.config).is_some()).collect();
+    chosen.into_iter().take(MAX_LINES).collect()
+}
+
+/// Returns a row's colour among those of a plot: grey for the baseline, the first accent for a recurrent model.
+fn colours(records: &Records, rows: &[&Row]) -> Vec<usize> {
+    let mut next = 1;
+    let is_baseline = |row: &&Row| row.config == records.file.baseline;
+    let mut by_row = vec![0; rows.len()];
+    let mut order: Vec<usize> = (0..rows.len()).filter(|i| !is_baseline(&rows[*i])).collect();
+    order.sort_by_key(|i| !is_recurrent(records, rows[*i]));
+    for i in order {
+        by_row[i] = next;
+        next = next % (NUM_COLOURS - 1) + 1;
+    }
+    by_row
+}
+
+fn is_recurrent(records: &Records, row: &Row) -> bool {
+    records.first(&row.config).is_some_and(|result| result.test_state_reset.is_some())
+}
+
+fn draw(label: &str, names: &[(String, usize)], panels: &[Panel<'_>]) -> Option<String> {
+    let (content, height) = plot::stack(names, panels);
+    panels.iter().any(Panel::has_points).then(|| plot::document(label, height, &content))
+}
+
+fn names(rows: &[&Row], colours: &[usize]) -> Vec<(String, usize)> {
+    rows.iter().zip(colours).map(|(row, colour)| (row.label().to_owned(), *colour)).collect()
+}
+
+/// Draws validation loss over tokens and over seconds of training.
+fn curves(records: &Records, rows: &[&Row]) -> Option<String> {
+    let colours = colours(records, rows);
+    let series = |x_of: &dyn Fn(&Row, &MetricsLine) -> Option<f64>| -> Vec<Series> {
+        let one = |(row, colour): (&&Row, &usize)| {
+            let mut sums: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
+            let results: Vec<&RunResult> = records.of(&row.config).map(|(_, result)| result).collect();
+            for line in results.iter().flat_map(|result| &result.curve) {
+                let point = x_of(row, line).zip(line.validation_bits_per_byte);
+                sums.entry(line.num_tokens).or_default().extend(point);
+            }
+            // The steps that all seeds have, without the steep start.
+            let whole = sums.into_values().filter(|points| points.len() == results.len());
+            let points: Vec<_> =
+                whole.map(|points| (points[0].0, mean(points.iter().map(|(_, y)| *y)))).collect();
+            let start = points.len() / 5;
+            Series { colour: *colour, marks: Marks::Dots, points: points[start..].to_vec() }
+        };
+        rows.iter().zip(&colours).map(one).collect()
+    };
+    let panel = |title, x_label, series| Panel {
+        title,
+        x_label,
+        x_scale: Scale::Linear,
+        y_max: None,
+        height: 230.,
+        series,
+    };
+    let by_tokens = series(&|_, line| Some(line.num_tokens as f64));
+    let by_secs =
+        series(&|row, line| Some(line.num_tokens as f64 * records.timings.secs_per_token(&row.config)?));
+    let panels = [
+        panel("Validation, bits/byte: equal tokens", "tokens trained", by_tokens),
+        panel("Validation, bits/byte: equal time", "seconds of training, by the measured step", by_secs),
+    ];
+    draw("Learning curves", &names(rows, &colours), &panels)
+}
+
+/// Draws the loss by position in the document, and the differences to the reference.
+fn position(records: &Records, rows: &[&Row], reference: &str) -> Option<String> {
+    let colours = colours(records, rows);
+    let losses = |config: &str| -> Vec<(f64, f64)> {
+        let mut buckets: BTreeMap<(u64, u64), Vec<f64>> = BTreeMap::new();
+        for bucket in records.of(config).flat_map(|(_, result)| &result.test.by_position) {
+            if bucket.num_tokens > 0 {
+                buckets
+                    .entry((bucket.start_token, bucket.end_token))
+                    .or_default()
+                    .push(bucket.bits_per_token());
+            }
+        }
+        let point = |((start, end), bits): ((u64, u64), Vec<f64>)| {
+            // The middle of a bucket on a logarithmic axis; the first is placed as if it doubled too.
+            ((start.max(end / 2).max(1) as f64 * end as f64).sqrt(), mean(bits))
+        };
+        buckets.into_iter().map(point).collect()
+    };
+    let zero: BTreeMap<u64, f64> = losses(reference).into_iter().map(|(x, y)| (x.to_bits(), y)).collect();
+    let series = |minus: bool| -> Vec<Series> {
+        let one = |(row, colour): (&&Row, &usize)| {
+            let mut points = losses(&row.config);
+            if minus {
+                points.retain_mut(|(x, y)| zero.get(&x.to_bits()).map(|zero| *y -= zero).is_some());
+            }
+            Series { colour: *colour, marks: Marks::Dots, points }
+        };
+        rows.iter().zip(&colours).map(one).collect()
+    };
+    let panel = |title, series| {
+        let x_label = "position in the document (tokens)";
+        Panel { title, x_label, x_scale: Scale::Log2, y_max: None, height: 220., series }
+    };
+    let title = format!("Difference to {reference}, bits/token (below 0: better)");
+    let panels = [panel("Loss by position, bits/token", series(false)), panel(&title, series(true))];
+    draw("Loss by position in the document", &names(rows, &colours), &panels)
+}
+
+/// Draws every row of a table: relative time of a step against bits/byte. The best are at the lower left.
+fn speed(records: &Records, table: &Experiment) -> Option<String> {
+    let point = |row: &Row| {
+        let scores = records.scores(&row.config, false);
+        let bits = mean(scores.values().map(|scores| mean(document_bits(scores).into_values())));
+        let time = records.timings.relative(&row.config)?.value;
+        bits.is_finite()
+            .then(|| (row.label().to_owned(), time, bits, usize::from(is_recurrent(records, row))))
+    };
+    let points: Vec<_> = table.rows.iter().filter_map(point).collect();
+    let (mut xs, mut ys) = (Range::EMPTY, Range::EMPTY);
+    for (_, x, y, _) in &points {
+        xs.include(*x);
+        ys.include(*y);
+    }
+    xs.widen();
+    ys.widen();
+    let (left, right, top, bottom) = (52., 12., 26., 330.);
+    let to_x = |x: f64| left + xs.share(x) * (WIDTH - left - right);
+    let to_y = |y: f64| bottom - ys.share(y) * (bottom - top);
+    let mut text = String::from(
+        "<text class=\"t\" x=\"4\" y=\"14\">Speed against quality: bits/byte by relative step time</text>",
+    );
+    for tick in ys.ticks(5) {
+        let (y, label) = (to_y(tick), ys.label(tick));
+        text += &format!("<path class=\"g\" d=\"M{left} {y:.1}H{}\"/>", WIDTH - right);
+        text += &format!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", left - 6., y + 4.);
+    }
+    for tick in xs.ticks(6) {
+        let (x, y, label) = (to_x(tick), bottom + 16., xs.label(tick));
+        text += &format!("<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{label}</text>");
+    }
+    text += &format!(
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">time of a training step, relative to the baseline</text>",
+        f64::midpoint(left, WIDTH - right),
+        bottom + 32.
+    );
+    let spots: Vec<_> = points.iter().map(|(_, x, y, _)| (to_x(*x), to_y(*y))).collect();
+    let labels = place_labels(&spots, &points.iter().map(|(label, ..)| label.as_str()).collect::<Vec<_>>());
+    for (((label, _, _, colour), (x, y)), (label_x, label_y, anchor)) in points.iter().zip(&spots).zip(labels)
+    {
+        text += &format!("<circle class=\"m c{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\"/>");
+        text += &format!(
+            "<text class=\"l\" font-size=\"10\" x=\"{label_x:.1}\" y=\"{label_y:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            plot::escape(label)
+        );
+    }
+    (points.len() > 1).then(|| plot::document("Speed against quality", bottom + 42., &text))
+}
+
+/// Returns where the label of each spot stands, so that few of them overlap: right, left, above or below it.
+fn place_labels(spots: &[(f64, f64)], labels: &[&str]) -> Vec<(f64, f64, &'static str)> {
+    type Place = (f64, f64, f64, f64);
+    let mut taken: Vec<Place> = spots.iter().map(|(x, y)| (x - 5., y - 5., x + 5., y + 5.)).collect();
+    let mut placed = vec![];
+    for ((x, y), label) in spots.iter().zip(labels) {
+        let width = 5.6 * label.chars().count() as f64;
+        let box_of = |label_x: f64, label_y: f64, anchor: &str| -> Place {
+            let left = match anchor {
+                "start" => label_x,
+                "end" => label_x - width,
+                _ => label_x - width / 2.,
+            };
+            (left, label_y - 9., left + width, label_y + 2.)
+        };
+        let candidates = [0., 12., -12., 24., -24., 36., -36.].into_iter().flat_map(|shift| {
+            [
+                (x + 8., y + 4. + shift, "start"),
+                (x - 8., y + 4. + shift, "end"),
+                (*x, y - 9. - shift.abs(), "middle"),
+            ]
+        });
+        let overlap = |place: &Place| -> f64 {
+            let outside = (-place.0).max(0.) + (place.2 - WIDTH).max(0.);
+            let common = |other: &Place| {
+                let width = (place.2.min(other.2) - place.0.max(other.0)).max(0.);
+                width * (place.3.min(other.3) - place.1.max(other.1)).max(0.)
+            };
+            100. * outside + taken.iter().map(common).sum::<f64>()
+        };
+        let best = candidates
+            .min_by(|a, b| overlap(&box_of(a.0, a.1, a.2)).total_cmp(&overlap(&box_of(b.0, b.1, b.2))));
+        let best = best.unwrap_or((*x, *y, "start"));
+        taken.push(box_of(best.0, best.1, best.2));
+        placed.push(best);
+    }
+    placed
+}
+
+/// Draws bits/byte over the number of parameters without embeddings, a line for each series.
+fn sizes(records: &Records, table: &Experiment) -> Option<String> {
+    let series = |(i, series): (usize, &super::experiments::RowSeries)| {
+        let point = |row: &String| {
+            let scores = records.scores(row, false);
+            let bits = mean(scores.values().map(|scores| mean(document_bits(scores).into_values())));
+            let num = records.first(row)?.model.num_parameters_without_embedding;
+            bits.is_finite().then_some((num as f64, bits))
+        };
+        let points = series.rows.iter().filter_map(point).collect();
+        Series { colour: (i + 1) % NUM_COLOURS, marks: Marks::Dots, points }
+    };
+    let lines: Vec<Series> = table.series.iter().enumerate().map(series).collect();
+    let names: Vec<_> =
+        table.series.iter().zip(&lines).map(|(series, line)| (series.name.clone(), line.colour)).collect();
+    let panel = Panel {
+        title: "Bits/byte by parameters",
+        x_label: "parameters without embeddings",
+        x_scale: Scale::Log2,
+        y_max: None,
+        height: 270.,
+        series: lines,
+    };
+    draw("Scaling", &names, &[panel])
+}
+
+/// Draws what gates and states of the recurrent rows do while they train.
+fn states(records: &Records, table: &Experiment) -> Option<String> {
+    let rows: Vec<&Row> = table.rows.iter().filter(|row| is_recurrent(records, row)).collect();
+    let rows: Vec<&Row> =
+        rows.into_iter().filter(|row| !row.config.contains("feedback")).take(MAX_LINES).collect();
+    let series = |wanted: &dyn Fn(&str) -> bool| -> Vec<Series> {
+        let one = |(colour, row): (usize, &&Row)| {
+            let curve = records.first(&row.config).into_iter().flat_map(|result| &result.curve);
+            let point = |line: &MetricsLine| {
+                let values = line.statistics.iter().filter(|(name, _)| wanted(name)).map(|(_, value)| *value);
+                let value = mean(values);
+                value.is_finite().then_some((line.num_tokens as f64, value))
+            };
+            Series { colour, marks: Marks::None, points: curve.filter_map(point).collect() }
+        };
+        rows.iter().enumerate().map(one).collect()
+    };
+    let panel = |title, series| Panel {
+        title,
+        x_label: "tokens trained",
+        x_scale: Scale::Linear,
+        y_max: None,
+        height: 190.,
+        series,
+    };
+    let panels = [
+        panel("Openness of the gates to the update (mean)", series(&|name| name.ends_with("openness.mean"))),
+        panel("Share of the states in what tokens read", series(&|name| name.ends_with("state_share"))),
+        panel("Length of a state vector (mean over blocks)", series(&|name| name.ends_with("state_norm"))),
+    ];
+    let names: Vec<_> =
+        rows.iter().enumerate().map(|(colour, row)| (row.label().to_owned(), colour)).collect();
+    draw("Gates and states", &names, &panels)
+}
+
+/// Draws the mean gain of a word by the distance to its last occurrence.
+pub(super) fn words(records: &Records) -> Option<String> {
+    let words = records.words.as_ref()?;
+    let known = || words.by_distance.iter().filter(|gain| gain.end.is_some());
+    let at =
+        |gain: &super::words::DistanceGain| (gain.start.max(1) as f64 * gain.end.unwrap_or(1) as f64).sqrt();
+    let line = |colour, marks, value: &dyn Fn(&super::words::DistanceGain) -> Option<f64>| Series {
+        colour,
+        marks,
+        points: known().filter_map(|gain| Some((at(gain), value(gain)?))).collect(),
+    };
+    let series = vec![
+        line(0, Marks::None, &|_| Some(0.)),
+        line(1, Marks::Dots, &|gain| Some(gain.bits)),
+        line(3, Marks::None, &|gain| gain.interval.map(|ends| ends[0])),
+        line(3, Marks::None, &|gain| gain.interval.map(|ends| ends[1])),
+    ];
+    let panel = Panel {
+        title: "Gain of a word by how far back it last occurred",
+        x_label: "tokens since its last occurrence",
+        x_scale: Scale::Log2,
+        y_max: None,
+        height: 250.,
+        series,
+    };
+    let names = [("gain, bits/word".to_owned(), 1), ("95 % interval".to_owned(), 3)];
+    draw("Gain of words by distance", &names, &[panel])
+}

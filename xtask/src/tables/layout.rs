@@ -1,0 +1,368 @@
+//! Tables, claims, words and facts as text that Markdown and HTML both print.
+
+use std::collections::BTreeSet;
+
+use brt_report::RunResult;
+
+use super::{
+    claims::{self, Checked, Verdict},
+    experiments::{Experiment, Row},
+    records::Records,
+    timing::Ratio,
+    words::{Gain, WordGains, is_name},
+};
+use crate::report::{
+    Difference, NONE, Table, difference, document_bits, mean, signed, standard_deviation, thousands,
+};
+
+/// Returns the rows of one table, each number linked to the folder of its run.
+pub(super) fn table(records: &Records, table: &Experiment) -> Table {
+    let paper_rows: Vec<&str> = table.rows.iter().filter_map(|row| row.paper.as_deref()).collect();
+    let paper = records.paper.quantities(&paper_rows);
+    let has_reset =
+        !table.whole_split && table.rows.iter().any(|row| !records.reset_scores(&row.config).is_empty());
+    let mut header: Vec<String> = ["row", "parameters (M)"].map(String::from).into();
+    if table.whole_split {
+        header.push("word perplexity".into());
+    }
+    header.push("bits/byte".into());
+    header.push(match table.rows.iter().any(|row| row.against.is_some()) {
+        true => "difference to the same size without recurrence [95 %]".into(),
+        false => format!("difference to {} [95 %]", label_of(table, &table.reference)),
+    });
+    header.extend(has_reset.then(|| "bits/byte, state reset".to_owned()));
+    header.push("step time [95 %]".into());
+    header.extend(paper.iter().map(|(_, name)| format!("paper: {name}")));
+    let rows = table.rows.iter().map(|row| {
+        let mut cells = measured(records, table, row, has_reset);
+        let number = |quantity| records.paper.number(row.paper.as_deref()?, quantity);
+        cells.extend(paper.iter().map(|(quantity, _)| {
+            number(quantity).map_or(NONE.into(), |number| format!("{} ({})", number.value, number.source))
+        }));
+        cells
+    });
+    Table::new(header, rows.collect())
+}
+
+/// Returns what a row of a table is called.
+fn label_of<'a>(table: &'a Experiment, config: &'a str) -> &'a str {
+    table.rows.iter().find(|row| row.config == config).map_or(config, Row::label)
+}
+
+fn measured(records: &Records, table: &Experiment, row: &Row, has_reset: bool) -> Vec<String> {
+    let scores = records.scores(&row.config, table.whole_split);
+    let first = records.first(&row.config);
+    let about =
+        first.map_or_else(|| state_of(records, &row.config), |result| result.model.description.clone());
+    let mut cells = vec![format!("{}\n{about}", row.label())];
+    cells.push(first.map_or(NONE.into(), |result| {
+        // Embeddings count for nothing in the scaling of layers.
+        let num = match table.series.is_empty() {
+            true => result.model.num_parameters,
+            false => result.model.num_parameters_without_embedding,
+        };
+        format!("{:.3}", num as f64 / 1e6)
+    }));
+    if table.whole_split {
+        let perplexities: Vec<f64> = scores
+            .values()
+            .filter_map(|scores| scores.word_perplexity())
+            .map(|(perplexity, _)| perplexity)
+            .collect();
+        cells.push(spread(&perplexities, 2));
+    }
+    let bits = |scores: &crate::report::Scores<'_>| -> Vec<f64> {
+        scores.values().map(|scores| mean(document_bits(scores).into_values())).collect()
+    };
+    let loss = spread(&bits(&scores), 4);
+    cells.push(match records.folder(&row.config).filter(|_| !scores.is_empty()) {
+        Some(folder) => format!("[{loss}]({folder})"),
+        None => loss,
+    });
+    let reference = table.reference_of(row);
+    cells.push(if reference == row.config {
+        NONE.into()
+    } else {
+        let other = records.scores(reference, table.whole_split);
+        difference(&[(scores, other)]).as_ref().map_or(NONE.into(), with_interval)
+    });
+    if has_reset {
+        cells.push(spread(&bits(&records.reset_scores(&row.config)), 4));
+    }
+    cells.push(records.timings.ratio(&row.config, reference).map_or(NONE.into(), ratio));
+    cells
+}
+
+/// Returns why a row has no result.
+fn state_of(records: &Records, row: &str) -> String {
+    let prefix = format!("{row}-seed");
+    if records.failures.keys().any(|name| name.starts_with(&prefix)) {
+        "failed".into()
+    } else {
+        "not run".into()
+    }
+}
+
+/// Returns the mean of the seeds with their standard deviation.
+fn spread(values: &[f64], decimals: usize) -> String {
+    match (standard_deviation(values), values.len()) {
+        (_, 0) => NONE.into(),
+        (Some(deviation), n) => {
+            format!("{:.decimals$} ± {deviation:.decimals$} ({n} seeds)", mean(values.iter().copied()))
+        }
+        (None, _) => format!("{:.decimals$}", values[0]),
+    }
+}
+
+fn with_interval(difference: &Difference) -> String {
+    match difference.interval {
+        Some([low, high]) => format!("{} [{}, {}]", signed(difference.mean), signed(low), signed(high)),
+        None => signed(difference.mean),
+    }
+}
+
+fn ratio(ratio: Ratio) -> String {
+    match ratio.interval {
+        Some([low, high]) if low < high => format!("{:.2} [{low:.2}, {high:.2}]", ratio.value),
+        _ => format!("{:.2}", ratio.value),
+    }
+}
+
+/// Returns the claims: each with its verdict, what was measured and what the paper says.
+pub(super) fn claims(checked: &[Checked]) -> Table {
+    let header = ["claim", "here", "measured [95 %]", "the paper"];
+    let row = |claim: &Checked| {
+        let numbers = match claim.measured.is_empty() {
+            true => NONE.into(),
+            false => claim.numbers(),
+        };
+        vec![claim.text.clone(), claim.verdict.name().into(), numbers, claim.paper.clone()]
+    };
+    let rows: Vec<_> = checked.iter().map(row).collect();
+    Table { num_text_columns: header.len(), ..Table::new(header, rows) }
+}
+
+/// Returns the answer in one sentence.
+pub(super) fn verdict(checked: &[Checked]) -> String {
+    let count = |verdict| checked.iter().filter(|claim| claim.verdict == verdict).count();
+    let [hold, fail, undecided, open] =
+        [Verdict::Holds, Verdict::DoesNotHold, Verdict::Undecided, Verdict::Open].map(count);
+    let mut text = format!(
+        "Of {} conclusions of the paper {hold} hold at this size, {fail} do not, {undecided} are undecided",
+        checked.len()
+    );
+    if open > 0 {
+        text += &format!(", {open} are open: their rows have not been trained, or too short");
+    }
+    text
+}
+
+/// Returns bits/byte after as long as the reference takes, from the validation curves; nothing without step times or curves.
+pub(super) fn equal_time(records: &Records, table: &Experiment) -> Option<Table> {
+    let reference = &table.reference;
+    let end = |row: &str| {
+        Some(records.first(row)?.training.num_tokens as f64 * records.timings.secs_per_token(row)?)
+    };
+    let time = end(reference)?;
+    let at = |row: &str, secs: f64| -> Option<f64> {
+        let per_token = records.timings.secs_per_token(row)?;
+        let curve = records.first(row)?.curve.iter();
+        let points = curve
+            .filter_map(|line| Some((line.num_tokens as f64 * per_token, line.validation_bits_per_byte?)));
+        interpolated(&points.collect::<Vec<_>>(), secs)
+    };
+    let base = at(reference, time)?;
+    let header = [
+        "row",
+        "seconds of training",
+        "validation bits/byte at the end",
+        "at equal time",
+        "difference at equal time",
+    ];
+    let rows = table.rows.iter().filter_map(|row| {
+        let (secs, there) = (end(&row.config)?, at(&row.config, time)?);
+        Some(vec![
+            row.label().into(),
+            format!("{secs:.0}"),
+            format!("{:.4}", at(&row.config, secs)?),
+            format!("{there:.4}"),
+            signed(there - base),
+        ])
+    });
+    Some(Table::new(header, rows.collect()))
+}
+
+/// Returns the value of a curve at `x`, between its points on a line; its last one behind its end.
+fn interpolated(points: &[(f64, f64)], x: f64) -> Option<f64> {
+    let after = points.iter().position(|(at, _)| *at >= x * (1. - 1e-9));
+    match after {
+        None => points.last().map(|(_, y)| *y),
+        Some(0) => points.first().filter(|(at, _)| *at <= x).map(|(_, y)| *y),
+        Some(i) => {
+            let ((x0, y0), (x1, y1)) = (points[i - 1], points[i]);
+            Some(y0 + (y1 - y0) * ((x - x0) / (x1 - x0)).min(1.))
+        }
+    }
+}
+
+/// Returns other systems' word perplexities that the paper gives beside its own.
+pub(super) fn published_perplexities(records: &Records) -> Table {
+    let header = ["published", "word perplexity, PG-19 test", "source"];
+    let rows = records.paper.others("pg19_word_perplexity", &[]).into_iter();
+    let row = |(name, number): (&str, &super::paper::Number)| {
+        vec![name.to_owned(), number.value.clone(), number.source.clone()]
+    };
+    Table::new(header, rows.map(row).collect())
+}
+
+/// Returns the mean gain of a word by the distance to its last occurrence.
+pub(super) fn distances(words: &WordGains) -> Table {
+    let header = ["last occurrence (tokens back)", "words", "gain (bits/word) [95 %]"];
+    let rows = words.by_distance.iter().map(|gain| {
+        let distance = match gain.end {
+            None => "never before".into(),
+            Some(end) => format!("{} to {}", thousands(gain.start.max(1)), thousands(end - 1)),
+        };
+        let interval = gain
+            .interval
+            .map_or(String::new(), |[low, high]| format!(" [{}, {}]", signed(low), signed(high)));
+        vec![distance, thousands(gain.num_words as u64), format!("{}{interval}", signed(gain.bits))]
+    });
+    Table::new(header, rows.collect())
+}
+
+/// Returns what the words that gain most are, in one sentence.
+pub(super) fn words(words: &WordGains) -> String {
+    let of = words.best.len();
+    format!(
+        "Of the {of} words that gain most ({} in each of {} test documents), {} are names or identifiers, {} had not occurred \
+         in the last {} tokens, and {} of these had occurred before",
+        of / words.num_documents.max(1),
+        words.num_documents,
+        words.num_names(),
+        words.num_outside_window(),
+        words.window_len,
+        words.num_recalled()
+    )
+}
+
+/// Returns the documents and words that are shown: of as many documents as are wanted, spread over all of them.
+pub(super) fn examples(words: &WordGains, num_documents: usize) -> Vec<&Gain> {
+    let names: Vec<&str> =
+        words.best.iter().map(|gain| gain.document.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+    let num_shown = num_documents.min(names.len());
+    let shown: Vec<&str> = (0..num_shown).map(|i| names[i * names.len() / num_shown]).collect();
+    words.best.iter().filter(|gain| shown.contains(&gain.document.as_str())).collect()
+}
+
+/// Returns what is said of a word that gains.
+pub(super) fn example(gain: &Gain) -> String {
+    let last = match gain.distance {
+        None => "it had not occurred".into(),
+        Some(distance) => format!("it last occurred {} tokens before", thousands(distance)),
+    };
+    let kind = if is_name(&gain.word) { "a name or identifier; " } else { "" };
+    format!("{:.1} bits saved of {:.1}; {kind}{last}", gain.bits, gain.bits + gain.model_bits)
+}
+
+/// Returns what the numbers stand on, as names and values.
+pub(super) fn facts(records: &Records) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("corpus", records.corpus.clone())];
+    let results: Vec<&RunResult> = records.all().collect();
+    let Some(result) = results.first() else { return facts };
+    let all = |value: &dyn Fn(&RunResult) -> String| -> String {
+        let values: BTreeSet<String> = results.iter().map(|result| value(result)).collect();
+        values.into_iter().collect::<Vec<_>>().join("; ")
+    };
+    facts.push(("corpus manifest, SHA-256", all(&|r| r.corpus_sha256.clone())));
+    let bytes: u64 = result.test.documents.iter().map(|document| document.num_bytes).sum();
+    let limit = match result.test.max_document_len {
+        0 => String::new(),
+        len => format!(", at most {} tokens of each", thousands(len)),
+    };
+    let groups: BTreeSet<&str> =
+        result.test.documents.iter().map(|document| document.group.as_str()).collect();
+    facts.push((
+        "test text",
+        format!(
+            "{} documents in {} groups, {} bytes scored{limit}",
+            result.test.documents.len(),
+            groups.len(),
+            thousands(bytes)
+        ),
+    ));
+    facts.push(("runs", format!("{}, {} failed", results.len(), records.failures.len())));
+    facts.push(("tokens per run", all(&|r| thousands(r.training.num_tokens))));
+    facts.push(("processor", all(&|r| format!("{}, {} processors", r.machine.cpu, r.machine.num_cpus))));
+    facts.push(("device", all(&|r| format!("{}, {}", r.machine.device, r.machine.cpu_capability))));
+    facts.push(("threads of a run", all(&|r| r.machine.num_threads.to_string())));
+    facts.push(("system", all(&|r| r.machine.os.clone())));
+    if let Some(timing) = records.timings.any() {
+        let machine = &timing.machine;
+        let rounds = timing.contestants.first().map_or(0, |timed| timed.step_secs.len());
+        let threads = if machine.num_threads == 1 {
+            "1 thread".into()
+        } else {
+            format!("{} threads", machine.num_threads)
+        };
+        facts.push((
+            "step times",
+            format!(
+                "{}, {threads}, {rounds} rounds with the baseline in turn, load average {:.2} before",
+                machine.device, timing.load_average
+            ),
+        ));
+    }
+    facts.push((
+        "program",
+        all(&|r| {
+            let build = &r.build;
+            format!(
+                "brt {}, commit {}, libtorch {}, tch {}",
+                build.brt_version, build.commit, build.libtorch_version, build.tch_version
+            )
+        }),
+    ));
+    facts
+}
+
+/// Returns what a reader must know before believing the tables.
+pub(super) fn notes(records: &Records) -> Vec<String> {
+    let mut notes = vec![];
+    for (name, failure) in &records.failures {
+        notes.push(format!("{name} failed: {}", failure.lines().last().unwrap_or_default()));
+    }
+    let mut differ = |name: &str, value: &dyn Fn(&RunResult) -> String| {
+        let values: BTreeSet<String> = records.all().map(value).collect();
+        if values.len() > 1 {
+            notes.push(format!(
+                "the runs differ in {name}: {}",
+                values.into_iter().collect::<Vec<_>>().join(", ")
+            ));
+        }
+    };
+    differ("corpus", &|r| r.corpus_sha256.clone());
+    differ("trained tokens", &|r| r.training.num_tokens.to_string());
+    differ("commit", &|r| r.build.commit.clone());
+    differ("processor", &|r| format!("{} ({})", r.machine.cpu, r.machine.cpu_capability));
+    if records.all().any(|result| result.build.commit.ends_with("-dirty")) {
+        notes.push("the program was built from files that differ from its commit".into());
+    }
+    notes
+}
+
+/// Returns how the columns are to be read.
+pub(super) fn legend() -> &'static str {
+    "bits/byte: mean over the test documents, lower is better; with several seeds their mean ± standard deviation, else one \
+     seed. Differences are paired by document and seed, below 0 is better; intervals are 95 % of a bootstrap over groups of \
+     documents and do not cover the spread over seeds, so a claim also needs every seed on its side. Of so many claims one or two \
+     would be decided wrongly by chance. Step times are per token, medians of steps taken in turn with the baseline's in one \
+     process while nothing else ran, relative to the row that the difference is taken from. Letters stand for where a number \
+     of the paper was found; an empty cell was not found. The paper's numbers are of other data and other sizes: what can be \
+     compared is the order of rows, not the values."
+}
+
+/// Returns the claims that were checked.
+pub(super) fn checked(records: &Records) -> Vec<Checked> {
+    claims::check(records)
+}

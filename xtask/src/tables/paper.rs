@@ -1,0 +1,121 @@
+//! The paper's numbers: `benchmarks/paper-numbers.toml`, each with where it was found.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde::Deserialize;
+
+use crate::failure::{Context, Result, fail};
+
+/// The file in the repository.
+const FILE: &str = "benchmarks/paper-numbers.toml";
+
+/// Numbers of the paper by row and quantity.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Paper {
+    /// What the letters of sources mean.
+    pub(super) sources: BTreeMap<String, String>,
+    /// What quantities are called.
+    quantities: BTreeMap<String, String>,
+    numbers: Vec<Numbers>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Numbers {
+    row: String,
+    #[serde(flatten)]
+    by_quantity: BTreeMap<String, Number>,
+}
+
+/// One number, as it is to be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Number {
+    pub(super) value: String,
+    pub(super) source: String,
+}
+
+/// Quantities in the order of their columns.
+const ORDER: [&str; 6] = [
+    "relative_step_time",
+    "pg19_bytes",
+    "pg19_tokens",
+    "arxiv_tokens",
+    "github_tokens",
+    "pg19_word_perplexity",
+];
+
+impl Paper {
+    /// Reads and checks the file.
+    pub(super) fn read(root: &Path) -> Result<Self> {
+        let path = root.join(FILE);
+        let text = fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
+        Self::parse(&text).or_else(|why| fail(format!("{}: {why}", path.display())))
+    }
+
+    fn parse(text: &str) -> std::result::Result<Self, String> {
+        let paper: Self =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().replace('\n', " "))?;
+        for numbers in &paper.numbers {
+            for (quantity, number) in &numbers.by_quantity {
+                if !ORDER.contains(&quantity.as_str()) || !paper.quantities.contains_key(quantity) {
+                    return Err(format!("{}: unknown quantity {quantity}", numbers.row));
+                }
+                let known = number.source.split(", ").all(|letter| paper.sources.contains_key(letter));
+                if !known || number.value.is_empty() {
+                    return Err(format!("{}, {quantity}: expected a value and known sources", numbers.row));
+                }
+            }
+        }
+        Ok(paper)
+    }
+
+    /// Returns a number of a row.
+    pub(super) fn number(&self, row: &str, quantity: &str) -> Option<&Number> {
+        self.numbers.iter().find(|numbers| numbers.row == row)?.by_quantity.get(quantity)
+    }
+
+    /// Returns the quantities that some of the rows have, with what they are called.
+    pub(super) fn quantities(&self, rows: &[&str]) -> Vec<(&'static str, &str)> {
+        let some = |quantity: &&'static str| rows.iter().any(|row| self.number(row, quantity).is_some());
+        ORDER
+            .into_iter()
+            .filter(some)
+            .map(|quantity| (quantity, self.quantities[quantity].as_str()))
+            .collect()
+    }
+
+    /// Returns the rows that have a quantity and are not among those that are given.
+    pub(super) fn others<'a>(&'a self, quantity: &str, rows: &[&str]) -> Vec<(&'a str, &'a Number)> {
+        let others = self.numbers.iter().filter(|numbers| !rows.contains(&numbers.row.as_str()));
+        others
+            .filter_map(|numbers| Some((numbers.row.as_str(), numbers.by_quantity.get(quantity)?)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_its_source() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let paper = Paper::read(&root).unwrap();
+        let best = paper.number("Rec:fixed:skip", "arxiv_tokens").unwrap();
+        assert_eq!((best.value.as_str(), best.source.as_str()), ("1.24", "b, c"));
+        assert_eq!(paper.number("Rec:lstm:dual", "arxiv_tokens"), None);
+        let columns: Vec<_> =
+            paper.quantities(&["XL:512"]).into_iter().map(|(quantity, _)| quantity).collect();
+        assert_eq!(columns, ["relative_step_time", "pg19_tokens", "arxiv_tokens", "github_tokens"]);
+        assert!(paper.others("pg19_word_perplexity", &[]).len() >= 5);
+
+        let text = fs::read_to_string(root.join(FILE)).unwrap();
+        for (from, to, expected) in [
+            ("source = \"b, c\"", "source = \"b, z\"", "expected a value and known sources"),
+            ("arxiv_tokens = {", "arxiv_words = {", "unknown quantity arxiv_words"),
+        ] {
+            assert!(Paper::parse(&text.replace(from, to)).unwrap_err().contains(expected));
+        }
+    }
+}

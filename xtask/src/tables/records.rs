@@ -1,0 +1,93 @@
+//! What finished runs left: the input of every table, claim and plot.
+
+use std::{collections::BTreeMap, path::Path};
+
+use brt_report::{Evaluation, RunResult, read_json};
+
+use super::{experiments::File, paper::Paper, timing::Timings, words::WordGains};
+use crate::{failure::Result, report::Scores};
+
+/// Where a run's scores on the whole test split are.
+pub(super) const WHOLE_TEST: &str = "whole-test.json";
+
+/// Everything that is known.
+pub(super) struct Records {
+    pub(super) file: File,
+    /// Names of the tables that are shown.
+    pub(super) only: Vec<String>,
+    pub(super) corpus: String,
+    pub(super) timings: Timings,
+    /// Results by row and seed.
+    results: BTreeMap<String, BTreeMap<u64, RunResult>>,
+    /// Scores of whole documents, state carried, by row and seed.
+    whole: BTreeMap<String, BTreeMap<u64, Evaluation>>,
+    /// Names of runs that failed, with the ends of their logs.
+    pub(super) failures: BTreeMap<String, String>,
+    pub(super) words: Option<WordGains>,
+    pub(super) paper: Paper,
+}
+
+impl Records {
+    /// Returns records without any run.
+    pub(super) fn new(file: File, only: Vec<String>, corpus: String, timings: Timings, paper: Paper) -> Self {
+        let (results, whole, failures, words) = Default::default();
+        Self { file, only, corpus, timings, results, whole, failures, words, paper }
+    }
+
+    /// Adds how a run ended.
+    pub(super) fn add(&mut self, row: &str, name: &str, outcome: std::result::Result<RunResult, String>) {
+        match outcome {
+            Ok(result) => {
+                self.failures.remove(name);
+                self.results.entry(row.into()).or_default().insert(result.seed, result);
+            }
+            Err(failure) => {
+                self.failures.insert(name.into(), failure);
+            }
+        }
+    }
+
+    /// Adds the scores of whole documents that lie in a run's folder, where they do.
+    pub(super) fn add_whole(&mut self, row: &str, seed: u64, folder: &Path) -> Result {
+        let path = folder.join(WHOLE_TEST);
+        if path.exists() {
+            let evaluations: Vec<Evaluation> = read_json(&path, "scores of whole documents")?;
+            let carried = evaluations.into_iter().next();
+            self.whole.entry(row.into()).or_default().extend(carried.map(|carried| (seed, carried)));
+        }
+        Ok(())
+    }
+
+    /// Returns the results of a row by seed.
+    pub(super) fn of(&self, row: &str) -> impl Iterator<Item = (u64, &RunResult)> {
+        self.results.get(row).into_iter().flatten().map(|(seed, result)| (*seed, result))
+    }
+
+    /// Returns the result of a row's first seed.
+    pub(super) fn first(&self, row: &str) -> Option<&RunResult> {
+        self.of(row).next().map(|(_, result)| result)
+    }
+
+    /// Returns all results.
+    pub(super) fn all(&self) -> impl Iterator<Item = &RunResult> {
+        self.results.values().flat_map(BTreeMap::values)
+    }
+
+    /// Returns the scores of a row by seed: of the documents as the configuration bounds them, or of whole ones.
+    pub(super) fn scores(&self, row: &str, whole: bool) -> Scores<'_> {
+        if whole {
+            return self.whole.get(row).into_iter().flatten().map(|(seed, whole)| (*seed, whole)).collect();
+        }
+        self.of(row).map(|(seed, result)| (seed, &result.test)).collect()
+    }
+
+    /// Returns the scores of a row with its state reset in every segment, by seed.
+    pub(super) fn reset_scores(&self, row: &str) -> Scores<'_> {
+        self.of(row).filter_map(|(seed, result)| Some((seed, result.test_state_reset.as_ref()?))).collect()
+    }
+
+    /// Returns the folder of a row's first finished run, relative to the report.
+    pub(super) fn folder(&self, row: &str) -> Option<String> {
+        self.of(row).next().map(|(seed, _)| format!("runs/{row}-seed{seed}/"))
+    }
+}

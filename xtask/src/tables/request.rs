@@ -1,0 +1,190 @@
+//! What the user asked for, and what an earlier start in the same folder asked for.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use brt_report::{read_json, write_json};
+use serde::{Deserialize, Serialize};
+
+use super::{budget::Budget, experiments::Experiments};
+use crate::{
+    failure::{Context, Result, fail},
+    flags,
+    runs::Slot,
+    tools,
+};
+
+/// The flags, checked.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) experiments: Experiments,
+    /// Names of the tables that are wanted; their rows are trained.
+    pub(super) only: Vec<String>,
+    pub(super) corpus: Corpus,
+    pub(super) budget: Option<Budget>,
+    /// Seeds of every row, where the user said a number.
+    pub(super) seeds: Option<u64>,
+    pub(super) slots: Vec<Slot>,
+    /// Rows of a measured step, where a whole one is too much.
+    pub(super) rows: Option<u64>,
+    pub(super) dry_run: bool,
+    pub(super) out: PathBuf,
+}
+
+/// Where the text comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Corpus {
+    /// To be prepared, by its name for `brt data prepare`.
+    Named(String),
+    /// The folder of a prepared corpus.
+    Prepared(PathBuf),
+}
+
+/// `plan.json`: what may not change between two starts in one folder.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Plan {
+    corpus: String,
+    budget: Option<Budget>,
+    set: BTreeMap<String, String>,
+    config_texts: BTreeMap<String, String>,
+}
+
+impl Request {
+    /// Checks the flags and reads the experiments.
+    pub(super) fn new(root: &Path, flags: &flags::Tables) -> Result<Self> {
+        let preset = flags.preset.as_deref().unwrap_or("laptop");
+        if flags.configs.is_none() && !matches!(preset, "laptop" | "paper") {
+            return fail(format!("--preset: expected laptop or paper, got {preset}"));
+        }
+        let folder = flags.configs.clone().unwrap_or_else(|| root.join("benchmarks/configs").join(preset));
+        let experiments = Experiments::load(&folder)?;
+        let corpus = match (&flags.corpus, &flags.data) {
+            (Some(_), Some(_)) => return fail("--corpus and --data: expected one of them, got both"),
+            (_, Some(data)) => Corpus::Prepared(std::path::absolute(data).context(|| "--data".into())?),
+            (name, None) => Corpus::Named(name.clone().unwrap_or_else(|| "code".into())),
+        };
+        let budget = match flags.budget.as_deref().map(str::parse::<Budget>).transpose() {
+            Ok(budget) => budget.or(experiments.file.budget),
+            Err(why) => return fail(format!("--budget: {why}")),
+        };
+        if flags.seeds == Some(0) || flags.rows == Some(0) {
+            return fail("--seeds and --rows: expected at least 1, got 0");
+        }
+        let only = only(&experiments, flags.only.as_deref())?;
+        let name = format!("runs/tables-{preset}-{}", corpus.short_name());
+        let out = flags.out.clone().unwrap_or_else(|| root.join(name));
+        let out = std::path::absolute(&out).context(|| format!("--out {}", out.display()))?;
+        let slots = slots(flags.devices.as_deref())?;
+        let (seeds, rows, dry_run) = (flags.seeds, flags.rows, flags.dry_run);
+        Ok(Self { experiments, only, corpus, budget, seeds, slots, rows, dry_run, out })
+    }
+
+    /// Returns the folder of the prepared corpus.
+    pub(super) fn data(&self) -> PathBuf {
+        match &self.corpus {
+            Corpus::Named(_) => self.out.join("corpus"),
+            Corpus::Prepared(folder) => folder.clone(),
+        }
+    }
+
+    /// Returns the wanted tables.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &super::experiments::Experiment> {
+        self.experiments.file.tables.iter().filter(|table| self.only.contains(&table.name))
+    }
+
+    /// Writes down what may not change, or checks that it has not.
+    pub(super) fn keep(&self) -> Result {
+        let path = self.out.join("plan.json");
+        let plan = Plan {
+            corpus: self.corpus.to_string(),
+            budget: self.budget,
+            set: self.experiments.file.set.clone(),
+            config_texts: self.experiments.config_texts.clone(),
+        };
+        if path.exists() {
+            let old: Plan = read_json(&path, "the plan of tables")?;
+            let differences = old.differences(&plan);
+            if !differences.is_empty() {
+                return fail(format!(
+                    "{} holds tables with another {}: choose another --out",
+                    self.out.display(),
+                    differences.join(", ")
+                ));
+            }
+        }
+        Ok(write_json(&path, &plan)?)
+    }
+}
+
+impl Plan {
+    /// Returns the names of what differs. A configuration that only one of them has makes no difference to the other's rows.
+    fn differences(&self, other: &Self) -> Vec<String> {
+        let mut found = vec![];
+        let mut note = |differs: bool, name: &str| found.extend(differs.then(|| name.to_owned()));
+        note(self.corpus != other.corpus, "--corpus or --data");
+        note(self.budget != other.budget, "--budget");
+        note(self.set != other.set, "[set] of tables.toml");
+        for (name, text) in &self.config_texts {
+            note(other.config_texts.get(name).is_some_and(|other| other != text), &format!("{name}.toml"));
+        }
+        found
+    }
+}
+
+impl Corpus {
+    /// Returns the corpus as part of a folder's name.
+    fn short_name(&self) -> String {
+        let (prefix, path) = match self {
+            Self::Named(name) => name.split_once(':').unwrap_or(("", name)),
+            Self::Prepared(folder) => ("", folder.to_str().unwrap_or("corpus")),
+        };
+        let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if prefix.is_empty() { name } else { format!("{prefix}-{name}") }
+    }
+}
+
+impl std::fmt::Display for Corpus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Prepared(folder) => write!(f, "{}", folder.display()),
+        }
+    }
+}
+
+/// Returns the names of the wanted tables: those named, or that have a row that is named; all where none is.
+fn only(experiments: &Experiments, names: Option<&str>) -> Result<Vec<String>> {
+    let tables = &experiments.file.tables;
+    let all = || tables.iter().map(|table| table.name.clone());
+    let Some(names) = names else { return Ok(all().collect()) };
+    let mut wanted = vec![];
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if !all().any(|table| table == name) {
+            return fail(format!(
+                "--only: expected some of {}, got {name}",
+                all().collect::<Vec<_>>().join(",")
+            ));
+        }
+        wanted.push(name.to_owned());
+    }
+    if wanted.is_empty() { fail("--only: expected names of tables, got none") } else { Ok(wanted) }
+}
+
+/// Returns what the runs that go side by side may use: one for each device that is named, the processors divided among them.
+fn slots(devices: Option<&str>) -> Result<Vec<Slot>> {
+    let Some(devices) = devices else {
+        return Ok(vec![Slot { device: None, num_threads: tools::num_cpus() }]);
+    };
+    let names: Vec<&str> = devices.split(',').map(str::trim).collect();
+    for name in &names {
+        let number = name.strip_prefix("cuda:").map(str::parse::<usize>);
+        if *name != "cpu" && !matches!(number, Some(Ok(_))) {
+            return fail(format!("--devices: expected cpu or cuda:N, separated by commas, got {name:?}"));
+        }
+    }
+    let num_threads = (tools::num_cpus() / names.len()).max(1);
+    let slot = |name: &&str| Slot { device: Some((*name).into()), num_threads };
+    Ok(names.iter().map(slot).collect())
+}

@@ -25,6 +25,9 @@ const TOKENS_PER_STEP: u64 = 4096;
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
     match args[0].as_str() {
+        "data" if args[1] == "train-tokenizer" => {
+            fs::write(flags(&args)["out"], flags(&args)["vocab-size"]).unwrap()
+        }
         "data" => fs::create_dir_all(flags(&args)["out"]).unwrap(),
         "time" => time(&args),
         "train" => train(&args),
@@ -78,6 +81,7 @@ fn train(args: &[String]) {
     let num_steps: u64 = flags.get("train.num_steps").map_or(600, |steps| steps.parse().unwrap());
     assert!(Path::new(flags["data"]).is_dir() && args.iter().any(|arg| arg == "--resume"));
     let name = stem(&args[1]);
+    fs::write(out.join("arguments.txt"), args.join(" ")).unwrap();
     let mut metrics = File::create(out.join("metrics.jsonl")).unwrap();
     let curve: Vec<_> = (1..=num_steps).map(|step| line(&name, seed, step)).collect();
     for line in &curve {

@@ -78,17 +78,37 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Result {
     if status.success() { Ok(()) } else { fail(format!("{name} failed ({status}); its message is above")) }
 }
 
-/// Prepares a corpus in a folder, by its name for `brt data prepare`; what is there already stays.
+/// Prepares a corpus in a folder, by its name for `brt data prepare`; what is there already stays. With a size of the vocabulary
+/// its tokens are those of a byte-level BPE that is trained on its training documents, else bytes.
 ///
 /// Every folder of runs has its own: what `code` stands for changes with the lock file.
-pub(crate) fn prepare_corpus(root: &Path, brt: &Path, name: &str, folder: &Path) -> Result {
+pub(crate) fn prepare_corpus(
+    root: &Path,
+    brt: &Path,
+    name: &str,
+    vocab_size: Option<u64>,
+    folder: &Path,
+) -> Result {
     ui::headline(&format!("corpus {name}"));
-    let mut command = Command::new(brt);
-    command.args(["data", "prepare", "--corpus", name, "--out"]).arg(folder);
-    if name == "code" {
-        command.current_dir(root); // Its crates are those of the repository's lock file.
+    let command = |what: &str| {
+        let mut command = Command::new(brt);
+        command.args(["data", what, "--corpus", name]);
+        if name == "code" {
+            command.current_dir(root); // Its crates are those of the repository's lock file.
+        }
+        command
+    };
+    let mut prepare = command("prepare");
+    if let Some(size) = vocab_size {
+        let tokenizer = folder.with_extension("tokenizer.json");
+        if !tokenizer.exists() {
+            let mut train = command("train-tokenizer");
+            train.args(["--vocab-size", &size.to_string(), "--out"]).arg(&tokenizer);
+            run("brt data train-tokenizer", to_stderr(&mut train))?;
+        }
+        prepare.arg("--tokenizer").arg(tokenizer);
     }
-    run("brt data prepare", to_stderr(&mut command))
+    run("brt data prepare", to_stderr(prepare.arg("--out").arg(folder)))
 }
 
 /// Sends what a program prints to stderr: xtask's stdout is the table and nothing else.

@@ -16,6 +16,7 @@ const TABLES: &str = r#"
 title = "Tables of a test"
 baseline = "slide"
 budget = "3M"
+vocab_size = 1024
 headline = ["slide", "rec_a"]
 headline_seeds = 2
 
@@ -186,6 +187,10 @@ fn tables_are_made_once_and_say_which_conclusions_hold() {
         let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
         assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
     }
+
+    // Tokens are those of a tokenizer that is made for the corpus, and the models have as many.
+    assert_eq!(fixture.read("corpus.tokenizer.json"), "1024");
+    assert!(fixture.read("runs/xl-seed1/arguments.txt").contains("--model.vocab_size 1024 --train.sinks []"));
 
     // Again: everything is there, also without the models, which need not be kept.
     fs::remove_dir_all(fixture.path("out/runs/rec_a-seed1/checkpoints")).unwrap();

@@ -53,7 +53,7 @@ fn compare(root: &Path, flags: &flags::Compare) -> Result {
     let plan = match planned {
         Some(plan) => plan,
         None => {
-            tools::prepare_corpus(root, &brt, &request.corpus, &data)?;
+            tools::prepare_corpus(root, &brt, &request.corpus, None, &data)?;
             let timing = prepare::timing(&brt, &request, &data, &out)?;
             let plan = Plan::new(request, tools::num_cpus(), timing)?;
             write_json(&out.join("plan.json"), &plan)?;

@@ -40,9 +40,11 @@ pub(super) struct File {
     pub(super) headline: Vec<String>,
     #[serde(default = "one")]
     pub(super) headline_seeds: u64,
+    /// Vocabulary of a byte-level BPE tokenizer that is trained on the corpus' training documents; bytes where absent.
+    pub(super) vocab_size: Option<u64>,
     /// Keys of configurations that are laid over every row.
     #[serde(default)]
-    pub(super) set: BTreeMap<String, String>,
+    set: BTreeMap<String, String>,
     pub(super) tables: Vec<Experiment>,
     pub(super) words: Option<Words>,
     #[serde(default)]
@@ -179,6 +181,13 @@ impl Experiments {
             }
         }
         names
+    }
+
+    /// Returns the keys that are laid over every row.
+    pub(super) fn set(&self) -> BTreeMap<String, String> {
+        let mut set = self.file.set.clone();
+        set.extend(self.file.vocab_size.map(|size| ("model.vocab_size".to_owned(), size.to_string())));
+        set
     }
 
     /// Returns the path of a row's configuration.

@@ -49,7 +49,7 @@ pub(crate) fn run(root: &Path, flags: &flags::Tables) -> Result {
     runs::handle_interrupts()?;
     let brt = tools::brt(root)?;
     if let Corpus::Named(name) = &request.corpus {
-        tools::prepare_corpus(root, &brt, name, &request.data())?;
+        tools::prepare_corpus(root, &brt, name, request.experiments.file.vocab_size, &request.data())?;
     }
     let mut timings = Timings::read(&request, &rows)?;
     timings.complete(&brt, &request, &rows)?;

@@ -79,7 +79,7 @@ fn arguments(request: &Request, num_steps: u64) -> Vec<String> {
             set(key, &(num_steps / part).max(1).to_string());
         }
     }
-    request.experiments.file.set.iter().for_each(|(key, value)| set(key, value));
+    request.experiments.set().iter().for_each(|(key, value)| set(key, value));
     arguments
 }
 

@@ -100,7 +100,7 @@ impl Request {
         let plan = Plan {
             corpus: self.corpus.to_string(),
             budget: self.budget,
-            set: self.experiments.file.set.clone(),
+            set: self.experiments.set(),
             config_texts: self.experiments.config_texts.clone(),
         };
         if path.exists() {
@@ -125,7 +125,7 @@ impl Plan {
         let mut note = |differs: bool, name: &str| found.extend(differs.then(|| name.to_owned()));
         note(self.corpus != other.corpus, "--corpus or --data");
         note(self.budget != other.budget, "--budget");
-        note(self.set != other.set, "[set] of tables.toml");
+        note(self.set != other.set, "vocab_size or [set] in tables.toml");
         for (name, text) in &self.config_texts {
             note(other.config_texts.get(name).is_some_and(|other| other != text), &format!("{name}.toml"));
         }

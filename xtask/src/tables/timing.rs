@@ -131,8 +131,8 @@ fn take(brt: &Path, request: &Request, baseline: &str, row: &str) -> Result<Timi
     if let Some(rows) = request.rows {
         command.args(["--rows", &rows.to_string()]);
     }
-    for (key, value) in &request.experiments.file.set {
-        command.args([&format!("--{key}"), value]);
+    for (key, value) in request.experiments.set() {
+        command.args([format!("--{key}"), value]);
     }
     command.arg("--out").arg(&path);
     tools::run("brt time", tools::to_stderr(&mut command))?;

@@ -161,7 +161,12 @@ fn tables_are_made_once_and_say_which_conclusions_hold() {
 
     let (report, page) = (fixture.read("report.md"), fixture.read("report.html"));
     let best = line(&report, "| Rec:fixed:skip");
-    assert!(best.contains("(2 seeds)](runs/rec_a-seed1/)") && best.contains("1.24 (b, c)"), "{best}");
+    assert!(
+        best.contains("](runs/rec_a-seed1/) ± 0.00")
+            && best.contains(", 2 seeds ")
+            && best.contains("1.24 (b, c)"),
+        "{best}"
+    );
     // What no source gives stays empty.
     assert!(
         line(&report, "| XL:2048").contains("0.990 (d)") && line(&report, "| Slide:13L").contains(" – |"),

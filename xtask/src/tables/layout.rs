@@ -76,7 +76,10 @@ fn measured(records: &Records, table: &Experiment, row: &Row, has_reset: bool) -
     };
     let loss = spread(&bits(&scores), 4);
     cells.push(match records.folder(&row.config).filter(|_| !scores.is_empty()) {
-        Some(folder) => format!("[{loss}]({folder})"),
+        Some(folder) => match loss.split_once('\n') {
+            Some((loss, spread)) => format!("[{loss}]({folder})\n{spread}"),
+            None => format!("[{loss}]({folder})"),
+        },
         None => loss,
     });
     let reference = table.reference_of(row);
@@ -108,7 +111,7 @@ fn spread(values: &[f64], decimals: usize) -> String {
     match (standard_deviation(values), values.len()) {
         (_, 0) => NONE.into(),
         (Some(deviation), n) => {
-            format!("{:.decimals$} ± {deviation:.decimals$} ({n} seeds)", mean(values.iter().copied()))
+            format!("{:.decimals$}\n± {deviation:.decimals$}, {n} seeds", mean(values.iter().copied()))
         }
         (None, _) => format!("{:.decimals$}", values[0]),
     }
@@ -116,14 +119,14 @@ fn spread(values: &[f64], decimals: usize) -> String {
 
 fn with_interval(difference: &Difference) -> String {
     match difference.interval {
-        Some([low, high]) => format!("{} [{}, {}]", signed(difference.mean), signed(low), signed(high)),
+        Some([low, high]) => format!("{}\n[{}, {}]", signed(difference.mean), signed(low), signed(high)),
         None => signed(difference.mean),
     }
 }
 
 fn ratio(ratio: Ratio) -> String {
     match ratio.interval {
-        Some([low, high]) if low < high => format!("{:.2} [{low:.2}, {high:.2}]", ratio.value),
+        Some([low, high]) if low < high => format!("{:.2}\n[{low:.2}, {high:.2}]", ratio.value),
         _ => format!("{:.2}", ratio.value),
     }
 }

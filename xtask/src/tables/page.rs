@@ -149,7 +149,7 @@ impl Section {
         }
         for (before, table) in &self.tables {
             text += &before.map_or(String::new(), |before| format!("\n{before}\n\n"));
-            text += &small_in_brackets(table).markdown();
+            text += &in_one_line(table).markdown();
         }
         for (name, _) in &self.plots {
             text += &format!("\n![{}]({name})\n", name.trim_end_matches(".svg"));
@@ -200,13 +200,13 @@ impl Section {
     }
 }
 
-/// Returns a table whose small print stands in brackets: Markdown has no line breaks in cells.
-fn small_in_brackets(table: &Table) -> Table {
-    let cell = |cell: &String| match cell.split_once('\n') {
-        Some((name, more)) => format!("{name} ({more})"),
-        None => cell.clone(),
+/// Returns a table whose small print stands behind the rest, that of names in brackets: Markdown has no line breaks in cells.
+fn in_one_line(table: &Table) -> Table {
+    let cell = |(column, cell): (usize, &String)| match cell.split_once('\n') {
+        Some((name, more)) if column < table.num_text_columns => format!("{name} ({more})"),
+        _ => cell.replace('\n', " "),
     };
-    let rows = table.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+    let rows = table.rows.iter().map(|row| row.iter().enumerate().map(cell).collect()).collect();
     Table { rows, ..table.clone() }
 }
 

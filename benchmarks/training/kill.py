@@ -16,7 +16,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "benchmarks/configs/laptop/rec_fixed_skip.toml"
+CONFIG = ROOT / "benchmarks/configs/compare/rec_fixed_skip.toml"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--brt", required=True)

@@ -2,7 +2,7 @@
 
     python3 benchmarks/training/options.py --brt target/release/brt --data runs/code --out options.json
 
-Each option trains the same steps of `benchmarks/configs/laptop/rec_fixed_skip.toml` at a larger size, with one thread. Times
+Each option trains the same steps of `benchmarks/configs/compare/rec_fixed_skip.toml` at a larger size, with one thread. Times
 are medians over the steps of a run, as its `result.json` says; ratios are to the first run of the same round.
 """
 
@@ -15,7 +15,7 @@ import statistics
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "benchmarks/configs/laptop/rec_fixed_skip.toml"
+CONFIG = ROOT / "benchmarks/configs/compare/rec_fixed_skip.toml"
 SIZE = {
     "model.model_dim": 256, "model.num_layers": 6, "model.num_heads": 4, "model.head_dim": 64, "model.ffn_dim": 1024,
     "model.window_len": 64, "data.segment_len": 512, "data.batch": 8, "train.num_steps": 12, "train.validate_every": 0,

@@ -26,7 +26,7 @@ xflags::xflags! {
             /// Names of configurations, separated by commas. Default: xl,slide,rec_fixed_skip.
             /// Differences are taken from `slide`, or from the first where that is not among them.
             optional --contestants contestants: String
-            /// Folder of the configurations. Default: benchmarks/configs/laptop.
+            /// Folder of the configurations. Default: benchmarks/configs/compare.
             optional --configs configs: PathBuf
             /// Folder of the runs and the report. Default: runs/compare-CORPUS,
             /// or runs/compare-CORPUS-Mmin with --minutes.

@@ -62,7 +62,7 @@ impl Request {
         if contestants.is_empty() {
             return fail("--contestants: expected at least one name, got none");
         }
-        let configs = flags.configs.clone().unwrap_or_else(|| root.join("benchmarks/configs/laptop"));
+        let configs = flags.configs.clone().unwrap_or_else(|| root.join("benchmarks/configs/compare"));
         let config_texts = read_configs(&configs, &contestants)?;
         let (minutes, jobs) = (flags.minutes, flags.jobs);
         Ok(Self { minutes, corpus, seeds, contestants, configs, jobs, config_texts })

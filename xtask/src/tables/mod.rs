@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Tokens of each document in which words are compared.
-const WORDS_DOCUMENT_LEN: &str = "65536";
+const WORDS_DOCUMENT_LEN: &str = "16384";
 
 /// Makes what is missing of the tables, and writes their report.
 pub(crate) fn run(root: &Path, flags: &flags::Tables) -> Result {
@@ -157,14 +157,14 @@ impl Work<'_> {
         Ok(report)
     }
 
-    /// Returns row, seed and folder of the finished runs whose documents are scored whole.
+    /// Returns row, seed and folder of the runs whose documents are scored whole: the first seed of each row.
     fn whole_rows(&self) -> Vec<(String, u64, PathBuf)> {
         let tables = self.request.tables().filter(|table| table.whole_split);
-        let seeds = |row: &str| self.records.of(row).map(|(seed, _)| seed).collect::<Vec<_>>();
-        let folder = |row: &str, seed| self.request.out.join(format!("runs/{row}-seed{seed}"));
-        let rows = Experiments::row_names(tables).into_iter();
-        rows.flat_map(|row| seeds(row).into_iter().map(move |seed| (row.to_owned(), seed, folder(row, seed))))
-            .collect()
+        let run = |row: &str| {
+            let (seed, _) = self.records.of(row).next()?;
+            Some((row.to_owned(), seed, self.request.out.join(format!("runs/{row}-seed{seed}"))))
+        };
+        Experiments::row_names(tables).into_iter().filter_map(run).collect()
     }
 
     fn score_whole_documents(&mut self) -> Result {
@@ -179,7 +179,7 @@ impl Work<'_> {
                 }
                 ui::headline(&format!("whole documents: {row}-seed{seed}"));
                 let mut command = self.brt("eval", &folder);
-                command.args(["--max-document-len", "0", "--json"]).arg(&path);
+                command.args(["--carried-only", "--max-document-len", "0", "--json"]).arg(&path);
                 tools::run("brt eval", tools::to_stderr(&mut command))?;
             }
             self.records.add_whole(&row, seed, &folder)?;

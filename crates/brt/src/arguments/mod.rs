@@ -135,6 +135,9 @@ pub(crate) struct EvalArguments {
     /// Score the first so many tokens of each document, 0 for all [default: that of the run]
     #[arg(long)]
     pub(crate) max_document_len: Option<usize>,
+    /// Score with the recurrent state carried only, not reset as well.
+    #[arg(long)]
+    pub(crate) carried_only: bool,
     /// Write everything, as JSON, too.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,

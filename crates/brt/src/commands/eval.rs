@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &EvalArguments) -> Result<()> {
     brt_trainer::check_tokenizer(&arguments.run, &manifest, &config)?;
     let held_out = HeldOut::open(&arguments.data, arguments.split)?;
     let mut rules = vec![StateRule::Carried];
-    if config.model.recurrence.is_some() {
+    if config.model.recurrence.is_some() && !arguments.carried_only {
         rules.push(StateRule::Reset);
         if config.model.segment_len.is_none() {
             rules.push(StateRule::ResetBlocks);

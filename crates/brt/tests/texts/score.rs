@@ -47,6 +47,29 @@ fn scores_are_those_of_the_evaluation() {
     );
 }
 
+/// The documents of a corpus are scored as they lie there, whole or their first tokens.
+#[test]
+fn documents_of_a_corpus_are_scored() {
+    let texts = Texts::new();
+    let (run, data, lines) = (texts.text("run"), texts.text("corpus"), texts.text("corpus.jsonl"));
+    let text = texts.text("text/test/a.rs");
+    let of_file = texts.print(&["score", &run, &text, "--carried-only"]);
+    let of_corpus = texts.print(&["score", &run, "--data", &data, "--carried-only", "--jsonl", &lines]);
+    let numbers = |scores: &str| {
+        let line = scores.lines().find(|line| line.ends_with("a.rs")).unwrap();
+        line.split("  ").take(2).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&of_corpus), numbers(&of_file));
+    let lines: Vec<Value> =
+        fs::read_to_string(lines).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_text = lines.iter().filter(|line| line["file"].as_str().unwrap().ends_with("a.rs"));
+    let joined: String = of_text.map(|line| line["text"].as_str().unwrap()).collect();
+    assert_eq!(joined, fs::read_to_string(&text).unwrap());
+    let short = texts.print(&["score", &run, "--data", &data, "--carried-only", "--max-document-len", "100"]);
+    // The first token is not predicted.
+    assert!(short.lines().next().unwrap().contains("  99 bytes"), "{short}");
+}
+
 /// A state goes before a text that is scored; without recurrent state it costs what the evaluation without it costs, from
 /// the first block on.
 #[test]

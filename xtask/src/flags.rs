@@ -36,8 +36,8 @@ xflags::xflags! {
         }
         /// Train every row of the paper's tables and report which of its conclusions hold.
         ///
-        /// The same command goes on where it was interrupted, and makes what is missing; the report is written after every run.
-        /// BRT_BIN names another `brt` program to use.
+        /// The same command goes on where it was interrupted, and makes what is missing; the report is written after
+        /// every run. BRT_BIN names another `brt` program to use.
         cmd tables {
             /// `laptop`, a size for two cores, or `paper`, the full size. Default: laptop.
             optional --preset preset: String
@@ -51,10 +51,11 @@ xflags::xflags! {
             optional --only only: String
             /// Seeds of every row. Default: one, and for the rows of the headline as many as tables.toml says.
             optional --seeds seeds: u64
-            /// What each row may cost: tokens (4M, 500k), equal for all, or minutes (10min). Default: as tables.toml says.
+            /// What each row may cost: tokens (4M, 500k), equal for all, or minutes (10min).
+            /// Default: as tables.toml says, else as the configurations say.
             optional --budget budget: String
-            /// Devices, separated by commas; each has one run at a time, the processors are divided among them. `cpu,cpu`
-            /// are two runs at a time. Default: one run at a time where brt finds best.
+            /// Devices, separated by commas; each has one run at a time, the processors are divided among them.
+            /// `cpu,cpu` are two runs at a time. Default: one run at a time, where brt finds best.
             optional --devices devices: String
             /// Batch rows of the steps that are timed, where whole ones are too much for the machine.
             optional --rows rows: u64

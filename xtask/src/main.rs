@@ -1,4 +1,5 @@
-//! Automation of this repository: `cargo xtask setup | compare | tables | golden | bench | peers | clients | test | ci`.
+//! Automation of this repository: `cargo xtask setup | compare | tables | golden | bench | peers | clients | test |
+//! ci`.
 //!
 //! It starts processes, reads the records that they leave (`brt-report`) and writes reports. It never links libtorch
 //! and never interprets a run's configuration.

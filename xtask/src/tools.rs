@@ -52,8 +52,8 @@ pub(crate) fn brt(root: &Path) -> Result<PathBuf> {
     Ok(target_folder(root)?.join("release/brt"))
 }
 
-/// Returns a Python that has what `benchmarks/NAME/requirements.txt` says: an environment in the target folder, made after
-/// `headline` is shown where there is none for this file.
+/// Returns a Python that has what `benchmarks/NAME/requirements.txt` says: an environment in the target folder, made
+/// after `headline` is shown where there is none for this file.
 pub(crate) fn python(root: &Path, name: &str, headline: &str) -> Result<PathBuf> {
     let requirements = root.join("benchmarks").join(name).join("requirements.txt");
     let folder = target_folder(root)?.join(format!("{name}-python"));
@@ -78,8 +78,8 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Result {
     if status.success() { Ok(()) } else { fail(format!("{name} failed ({status}); its message is above")) }
 }
 
-/// Prepares a corpus in a folder, by its name for `brt data prepare`; what is there already stays. With a size of the vocabulary
-/// its tokens are those of a byte-level BPE that is trained on its training documents, else bytes.
+/// Prepares a corpus in a folder, by its name for `brt data prepare`; what is there already stays. With a size of the
+/// vocabulary its tokens are those of a byte-level BPE that is trained on its training documents, else bytes.
 ///
 /// Every folder of runs has its own: what `code` stands for changes with the lock file.
 pub(crate) fn prepare_corpus(

@@ -13,8 +13,8 @@ pub struct ContestantTiming {
     pub tokens_per_step: u64,
     /// Number of training steps that the configuration asks for.
     pub num_steps: u64,
-    /// Tokens of the whole training that the configuration asks for; more than the product of both where the measured steps
-    /// had fewer rows.
+    /// Tokens of the whole training that the configuration asks for; more than the product of both where the measured
+    /// steps had fewer rows.
     #[serde(default)]
     pub num_tokens: u64,
     /// About how many bytes the checkpoints of a run take that are kept at a time.

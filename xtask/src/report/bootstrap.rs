@@ -10,8 +10,8 @@ const SEED: u64 = 0x6272_7400;
 /// Fewest groups for an interval: of fewer, all differences have one sign by chance too often (2 · 2⁻⁶ = 3 %).
 const MIN_GROUPS: usize = 6;
 
-/// Returns the 95 % percentile interval of the mean of all values when whole groups are resampled, or nothing for too few
-/// groups.
+/// Returns the 95 % percentile interval of the mean of all values when whole groups are resampled, or nothing for too
+/// few groups.
 ///
 /// For a paired comparison the values are the differences per document. Documents of one group (an author, a family of
 /// crates) are not independent, so they are drawn together.
@@ -29,7 +29,8 @@ pub(crate) fn interval_of_mean(groups: &[Vec<f64>]) -> Option<[f64; 2]> {
     Some(middle((0..NUM_RESAMPLES).map(|_| resampled_mean()).collect()))
 }
 
-/// Returns the 95 % percentile interval of the median when values are resampled one by one, or nothing for too few values.
+/// Returns the 95 % percentile interval of the median when values are resampled one by one, or nothing for too few
+/// values.
 pub(crate) fn interval_of_median(values: &[f64]) -> Option<[f64; 2]> {
     if values.len() < MIN_GROUPS {
         return None;

@@ -18,7 +18,8 @@ pub(crate) fn page(title: &str, body: &str) -> String {
 }
 
 impl Table {
-    /// Returns the table in HTML; what follows a line break in a cell is written small, links are those of Markdown. `class` names the class of a row.
+    /// Returns the table in HTML; what follows a line break in a cell is written small, links are those of Markdown.
+    /// `class` names the class of a row.
     pub(crate) fn html(&self, class: impl Fn(usize) -> &'static str) -> String {
         let cells = |tag: &str, row: &[String]| -> String {
             let cell = |cell: &String| match cell.split_once('\n') {

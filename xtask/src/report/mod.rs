@@ -1,4 +1,5 @@
-//! What reports are made of: paired differences with their intervals, tables of text, one page without anything beside it.
+//! What reports are made of: paired differences with their intervals, tables of text, one page without anything beside
+//! it.
 
 mod bootstrap;
 mod html;

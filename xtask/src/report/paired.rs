@@ -32,8 +32,8 @@ pub(crate) fn document_bits(evaluation: &Evaluation) -> BTreeMap<Document<'_>, f
     scored.map(|(place, d)| ((place, d.group.as_str(), d.name.as_str()), d.bits_per_byte())).collect()
 }
 
-/// Returns the difference of the first and second models of all pairs, averaged over the pairs, over the seeds and documents
-/// that all of them have; nothing where there is no such seed or document.
+/// Returns the difference of the first and second models of all pairs, averaged over the pairs, over the seeds and
+/// documents that all of them have; nothing where there is no such seed or document.
 pub(crate) fn difference(pairs: &[(Scores<'_>, Scores<'_>)]) -> Option<Difference> {
     let all: Vec<&Scores<'_>> = pairs.iter().flat_map(|(one, other)| [one, other]).collect();
     let seeds = all.first()?.keys().filter(|seed| all.iter().all(|scores| scores.contains_key(seed)));

@@ -76,7 +76,8 @@ pub(crate) fn interrupted() -> bool {
     INTERRUPTS.load(Ordering::SeqCst) > 0
 }
 
-/// Runs all jobs in their order, one at a time in each slot; `ended` hears of each that ends. After Ctrl-C no other starts.
+/// Runs all jobs in their order, one at a time in each slot; `ended` hears of each that ends. After Ctrl-C no other
+/// starts.
 pub(crate) fn run_all(
     brt: &Path,
     slots: &[Slot],
@@ -84,52 +85,80 @@ pub(crate) fn run_all(
     mut ended: impl FnMut(Job, Outcome) -> Result,
 ) -> Result {
     let mut jobs = jobs.into_iter().fuse();
-    let mut free: Vec<usize> = (0..slots.len()).rev().collect();
-    let mut running: Vec<Running> = vec![];
-    let mut progress = Progress::default();
-    let mut forwarded = 0;
+    let mut pool = Pool { brt, slots, running: vec![], forwarded: 0, progress: Progress::default() };
     loop {
         while !interrupted()
-            && let Some(slot) = free.pop()
+            && let Some(slot) = pool.free_slot()
+            && let Some(job) = jobs.next()
         {
-            let Some(job) = jobs.next() else {
-                free.push(slot);
-                break;
-            };
-            match job.start(brt, &slots[slot]) {
-                Ok((child, log_start)) => running.push(Running { job, slot, child, log_start }),
-                Err(failure) => {
-                    free.push(slot);
-                    progress.note(&format!("{}: {}", job.name, failure.message));
-                    ended(job, Err(failure.message))?;
-                }
+            if let Some((job, failure)) = pool.start(job, slot) {
+                ended(job, Err(failure))?;
             }
         }
-        if running.is_empty() {
+        if pool.running.is_empty() {
             return Ok(());
         }
-        let mut alive = vec![];
-        for mut one in running {
+        for (job, outcome) in pool.ended()? {
+            ended(job, outcome)?;
+        }
+        pool.forward_interrupts();
+        pool.progress.show(&pool.running.iter().map(Running::watched).collect::<Vec<_>>());
+        sleep(Duration::from_millis(100));
+    }
+}
+
+/// The runs that are alive.
+struct Pool<'a> {
+    brt: &'a Path,
+    slots: &'a [Slot],
+    running: Vec<Running>,
+    /// Number of times that Ctrl-C was passed on.
+    forwarded: usize,
+    progress: Progress,
+}
+
+impl Pool<'_> {
+    fn free_slot(&self) -> Option<usize> {
+        (0..self.slots.len()).find(|slot| self.running.iter().all(|one| one.slot != *slot))
+    }
+
+    /// Starts a job; gives it back where that fails.
+    fn start(&mut self, job: Job, slot: usize) -> Option<(Job, String)> {
+        match job.start(self.brt, &self.slots[slot]) {
+            Ok((child, log_start)) => self.running.push(Running { job, slot, child, log_start }),
+            Err(failure) => {
+                self.progress.note(&format!("{}: {}", job.name, failure.message));
+                return Some((job, failure.message));
+            }
+        }
+        None
+    }
+
+    /// Takes out the runs that have ended.
+    fn ended(&mut self) -> Result<Vec<(Job, Outcome)>> {
+        let (mut alive, mut ended) = (vec![], vec![]);
+        for mut one in self.running.drain(..) {
             match one.child.try_wait().context(|| format!("waiting for {}", one.job.name))? {
                 None => alive.push(one),
                 Some(status) => {
                     let outcome = one.outcome(status);
                     let how = outcome.as_ref().map_or_else(String::as_str, |_| "finished");
-                    progress.note(&format!("{}: {how}", one.job.name));
-                    free.push(one.slot);
-                    ended(one.job, outcome)?;
+                    self.progress.note(&format!("{}: {how}", one.job.name));
+                    ended.push((one.job, outcome));
                 }
             }
         }
-        running = alive;
+        self.running = alive;
+        Ok(ended)
+    }
+
+    fn forward_interrupts(&mut self) {
         let interrupts = INTERRUPTS.load(Ordering::SeqCst);
-        if interrupts > forwarded {
-            forwarded = interrupts;
-            progress.note("interrupted: waiting for the runs to save themselves");
-            running.iter().for_each(|one| forward_interrupt(&one.child));
+        if interrupts > self.forwarded {
+            self.forwarded = interrupts;
+            self.progress.note("interrupted: waiting for the runs to save themselves");
+            self.running.iter().for_each(|one| forward_interrupt(&one.child));
         }
-        progress.show(&running.iter().map(Running::watched).collect::<Vec<_>>());
-        sleep(Duration::from_millis(100));
     }
 }
 

@@ -1,15 +1,17 @@
-//! The plots: learning curves over tokens and seconds, loss by position, speed against quality, sizes, gates and states, words.
+//! The plots: learning curves over tokens and seconds, loss by position, speed against quality, sizes, gates and
+//! states, words.
 
 use std::collections::BTreeMap;
 
 use brt_report::{
     MetricsLine, RunResult,
-    plot::{self, Marks, NUM_COLOURS, Panel, Range, Scale, Series, WIDTH},
+    plot::{self, Marks, NUM_COLOURS, Panel, Scale, Series},
 };
 
 use super::{
     experiments::{Experiment, Row},
     records::Records,
+    scatter,
 };
 use crate::report::{document_bits, mean};
 
@@ -27,7 +29,7 @@ pub(super) fn of_table(records: &Records, table: &Experiment) -> Vec<(String, St
         return plots;
     }
     if table.reference == records.file.baseline && !table.whole_split {
-        add("speed", speed(records, table));
+        add("speed", scatter::speed(records, table));
         let lines = headline(records, table);
         add("curves", curves(records, &lines));
         add("position", position(records, &lines, &table.reference));
@@ -58,7 +60,7 @@ fn colours(records: &Records, rows: &[&Row]) -> Vec<usize> {
     by_row
 }
 
-fn is_recurrent(records: &Records, row: &Row) -> bool {
+pub(super) fn is_recurrent(records: &Records, row: &Row) -> bool {
     records.first(&row.config).is_some_and(|result| result.test_state_reset.is_some())
 }
 
@@ -146,95 +148,6 @@ fn position(records: &Records, rows: &[&Row], reference: &str) -> Option<String>
     let title = format!("Difference to {reference}, bits/token (below 0: better)");
     let panels = [panel("Loss by position, bits/token", series(false)), panel(&title, series(true))];
     draw("Loss by position in the document", &names(rows, &colours), &panels)
-}
-
-/// Draws every row of a table: relative time of a step against bits/byte. The best are at the lower left.
-fn speed(records: &Records, table: &Experiment) -> Option<String> {
-    let point = |row: &Row| {
-        let scores = records.scores(&row.config, false);
-        let bits = mean(scores.values().map(|scores| mean(document_bits(scores).into_values())));
-        let time = records.timings.relative(&row.config)?.value;
-        bits.is_finite()
-            .then(|| (row.label().to_owned(), time, bits, usize::from(is_recurrent(records, row))))
-    };
-    let points: Vec<_> = table.rows.iter().filter_map(point).collect();
-    let (mut xs, mut ys) = (Range::EMPTY, Range::EMPTY);
-    for (_, x, y, _) in &points {
-        xs.include(*x);
-        ys.include(*y);
-    }
-    xs.widen();
-    ys.widen();
-    let (left, right, top, bottom) = (52., 12., 26., 330.);
-    let to_x = |x: f64| left + xs.share(x) * (WIDTH - left - right);
-    let to_y = |y: f64| bottom - ys.share(y) * (bottom - top);
-    let mut text = String::from(
-        "<text class=\"t\" x=\"4\" y=\"14\">Speed against quality: bits/byte by relative step time</text>",
-    );
-    for tick in ys.ticks(5) {
-        let (y, label) = (to_y(tick), ys.label(tick));
-        text += &format!("<path class=\"g\" d=\"M{left} {y:.1}H{}\"/>", WIDTH - right);
-        text += &format!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", left - 6., y + 4.);
-    }
-    for tick in xs.ticks(6) {
-        let (x, y, label) = (to_x(tick), bottom + 16., xs.label(tick));
-        text += &format!("<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{label}</text>");
-    }
-    text += &format!(
-        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">time of a training step, relative to the baseline</text>",
-        f64::midpoint(left, WIDTH - right),
-        bottom + 32.
-    );
-    let spots: Vec<_> = points.iter().map(|(_, x, y, _)| (to_x(*x), to_y(*y))).collect();
-    let labels = place_labels(&spots, &points.iter().map(|(label, ..)| label.as_str()).collect::<Vec<_>>());
-    for (((label, _, _, colour), (x, y)), (label_x, label_y, anchor)) in points.iter().zip(&spots).zip(labels)
-    {
-        text += &format!("<circle class=\"m c{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\"/>");
-        text += &format!(
-            "<text class=\"l\" font-size=\"10\" x=\"{label_x:.1}\" y=\"{label_y:.1}\" text-anchor=\"{anchor}\">{}</text>",
-            plot::escape(label)
-        );
-    }
-    (points.len() > 1).then(|| plot::document("Speed against quality", bottom + 42., &text))
-}
-
-/// Returns where the label of each spot stands, so that few of them overlap: right, left, above or below it.
-fn place_labels(spots: &[(f64, f64)], labels: &[&str]) -> Vec<(f64, f64, &'static str)> {
-    type Place = (f64, f64, f64, f64);
-    let mut taken: Vec<Place> = spots.iter().map(|(x, y)| (x - 5., y - 5., x + 5., y + 5.)).collect();
-    let mut placed = vec![];
-    for ((x, y), label) in spots.iter().zip(labels) {
-        let width = 5.6 * label.chars().count() as f64;
-        let box_of = |label_x: f64, label_y: f64, anchor: &str| -> Place {
-            let left = match anchor {
-                "start" => label_x,
-                "end" => label_x - width,
-                _ => label_x - width / 2.,
-            };
-            (left, label_y - 9., left + width, label_y + 2.)
-        };
-        let candidates = [0., 12., -12., 24., -24., 36., -36.].into_iter().flat_map(|shift| {
-            [
-                (x + 8., y + 4. + shift, "start"),
-                (x - 8., y + 4. + shift, "end"),
-                (*x, y - 9. - shift.abs(), "middle"),
-            ]
-        });
-        let overlap = |place: &Place| -> f64 {
-            let outside = (-place.0).max(0.) + (place.2 - WIDTH).max(0.);
-            let common = |other: &Place| {
-                let width = (place.2.min(other.2) - place.0.max(other.0)).max(0.);
-                width * (place.3.min(other.3) - place.1.max(other.1)).max(0.)
-            };
-            100. * outside + taken.iter().map(common).sum::<f64>()
-        };
-        let best = candidates
-            .min_by(|a, b| overlap(&box_of(a.0, a.1, a.2)).total_cmp(&overlap(&box_of(b.0, b.1, b.2))));
-        let best = best.unwrap_or((*x, *y, "start"));
-        taken.push(box_of(best.0, best.1, best.2));
-        placed.push(best);
-    }
-    placed
 }
 
 /// Draws bits/byte over the number of parameters without embeddings, a line for each series.

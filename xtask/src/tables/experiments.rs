@@ -1,4 +1,4 @@
-//! Which rows are trained, how they are tabulated and what is claimed of them: `tables.toml` of a folder of configurations.
+//! Which rows are trained, how they are tabulated and what is claimed of them: `tables.toml` beside configurations.
 
 use std::{
     collections::BTreeMap,
@@ -224,22 +224,27 @@ impl Experiments {
         self.file.claims.iter().try_for_each(|claim| {
             let of = format!("claim \"{}\"", claim.text);
             claim.of.iter().chain(&claim.against).try_for_each(|name| known(&of, name))?;
-            let needs = match claim.measure {
-                Measure::Loss | Measure::StepTime => {
-                    claim.of.len() == claim.against.len() && !claim.of.is_empty()
-                }
-                Measure::Reset => claim.against.is_empty() && !claim.of.is_empty(),
-                Measure::Names | Measure::OutsideWindow => claim.of.is_empty() && claim.against.is_empty(),
-            };
-            if !needs {
-                return fail(format!("{of}: of and against do not fit its measure"));
-            }
-            let order = claim.above.unwrap_or(f64::NEG_INFINITY) < claim.below.unwrap_or(f64::INFINITY);
-            if !order || (claim.above.is_none() && claim.below.is_none()) {
-                return fail(format!("{of}: expected above, below, or above less than below"));
-            }
-            Ok(())
+            claim.check().or_else(|why| fail(format!("{of}: {why}")))
         })
+    }
+}
+
+impl Claim {
+    /// Checks that rows and region fit the measure.
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        let fits = match self.measure {
+            Measure::Loss | Measure::StepTime => self.of.len() == self.against.len() && !self.of.is_empty(),
+            Measure::Reset => self.against.is_empty() && !self.of.is_empty(),
+            Measure::Names | Measure::OutsideWindow => self.of.is_empty() && self.against.is_empty(),
+        };
+        if !fits {
+            return Err("of and against do not fit its measure");
+        }
+        let in_order = self.above.unwrap_or(f64::NEG_INFINITY) < self.below.unwrap_or(f64::INFINITY);
+        if !in_order || (self.above.is_none() && self.below.is_none()) {
+            return Err("expected above, below, or above less than below");
+        }
+        Ok(())
     }
 }
 

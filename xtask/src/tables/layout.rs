@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use brt_report::RunResult;
+use brt_report::ModelFacts;
 
 use super::{
-    claims::{self, Checked, Verdict},
+    claims::{Checked, Verdict},
     experiments::{Experiment, Row},
     records::Records,
     timing::Ratio,
     words::{Gain, WordGains, is_name},
 };
 use crate::report::{
-    Difference, NONE, Table, difference, document_bits, mean, signed, standard_deviation, thousands,
+    Difference, NONE, Scores, Table, difference, document_bits, mean, signed, standard_deviation, thousands,
 };
 
 /// Returns the rows of one table, each number linked to the folder of its run.
@@ -52,43 +52,24 @@ fn label_of<'a>(table: &'a Experiment, config: &'a str) -> &'a str {
 fn measured(records: &Records, table: &Experiment, row: &Row, has_reset: bool) -> Vec<String> {
     let scores = records.scores(&row.config, table.whole_split);
     let first = records.first(&row.config);
-    let about =
-        first.map_or_else(|| state_of(records, &row.config), |result| result.model.description.clone());
+    let about = first.map_or_else(|| state_of(records, row), |result| result.model.description.clone());
     let mut cells = vec![format!("{}\n{about}", row.label())];
+    // Embeddings count for nothing in the scaling of layers.
+    let counts_all = table.series.is_empty();
     cells.push(first.map_or(NONE.into(), |result| {
-        // Embeddings count for nothing in the scaling of layers.
-        let num = match table.series.is_empty() {
-            true => result.model.num_parameters,
-            false => result.model.num_parameters_without_embedding,
-        };
+        let ModelFacts { num_parameters, num_parameters_without_embedding, .. } = result.model;
+        let num = if counts_all { num_parameters } else { num_parameters_without_embedding };
         format!("{:.3}", num as f64 / 1e6)
     }));
     if table.whole_split {
-        let perplexities: Vec<f64> = scores
-            .values()
-            .filter_map(|scores| scores.word_perplexity())
-            .map(|(perplexity, _)| perplexity)
-            .collect();
-        cells.push(spread(&perplexities, 2));
+        let perplexities = scores.values().filter_map(|scores| scores.word_perplexity());
+        cells.push(spread(&perplexities.map(|(perplexity, _)| perplexity).collect::<Vec<_>>(), 2));
     }
-    let bits = |scores: &crate::report::Scores<'_>| -> Vec<f64> {
-        scores.values().map(|scores| mean(document_bits(scores).into_values())).collect()
-    };
-    let loss = spread(&bits(&scores), 4);
-    cells.push(match records.folder(&row.config).filter(|_| !scores.is_empty()) {
-        Some(folder) => match loss.split_once('\n') {
-            Some((loss, spread)) => format!("[{loss}]({folder})\n{spread}"),
-            None => format!("[{loss}]({folder})"),
-        },
-        None => loss,
-    });
+    cells.push(linked(spread(&bits(&scores), 4), records.folder(&row.config)));
     let reference = table.reference_of(row);
-    cells.push(if reference == row.config {
-        NONE.into()
-    } else {
-        let other = records.scores(reference, table.whole_split);
-        difference(&[(scores, other)]).as_ref().map_or(NONE.into(), with_interval)
-    });
+    let of_reference = (reference != row.config).then(|| records.scores(reference, table.whole_split));
+    let found = of_reference.and_then(|other| difference(&[(scores, other)]));
+    cells.push(found.as_ref().map_or(NONE.into(), with_interval));
     if has_reset {
         cells.push(spread(&bits(&records.reset_scores(&row.config)), 4));
     }
@@ -96,9 +77,23 @@ fn measured(records: &Records, table: &Experiment, row: &Row, has_reset: bool) -
     cells
 }
 
+/// Returns bits/byte for each seed.
+fn bits(scores: &Scores<'_>) -> Vec<f64> {
+    scores.values().map(|scores| mean(document_bits(scores).into_values())).collect()
+}
+
+/// Links a number to a folder, but for what is written small below it.
+fn linked(number: String, folder: Option<String>) -> String {
+    let Some(folder) = folder.filter(|_| number != NONE) else { return number };
+    match number.split_once('\n') {
+        Some((number, more)) => format!("[{number}]({folder})\n{more}"),
+        None => format!("[{number}]({folder})"),
+    }
+}
+
 /// Returns why a row has no result.
-fn state_of(records: &Records, row: &str) -> String {
-    let prefix = format!("{row}-seed");
+fn state_of(records: &Records, row: &Row) -> String {
+    let prefix = format!("{}-seed", row.config);
     if records.failures.keys().any(|name| name.starts_with(&prefix)) {
         "failed".into()
     } else {
@@ -160,7 +155,8 @@ pub(super) fn verdict(checked: &[Checked]) -> String {
     text
 }
 
-/// Returns bits/byte after as long as the reference takes, from the validation curves; nothing without step times or curves.
+/// Returns bits/byte after as long as the reference takes, from the validation curves; nothing without step times or
+/// curves.
 pub(super) fn equal_time(records: &Records, table: &Experiment) -> Option<Table> {
     let reference = &table.reference;
     let end = |row: &str| {
@@ -266,106 +262,4 @@ pub(super) fn example(gain: &Gain) -> String {
     };
     let kind = if is_name(&gain.word) { "a name or identifier; " } else { "" };
     format!("{:.1} bits saved of {:.1}; {kind}{last}", gain.bits, gain.bits + gain.model_bits)
-}
-
-/// Returns what the numbers stand on, as names and values.
-pub(super) fn facts(records: &Records) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("corpus", records.corpus.clone())];
-    let results: Vec<&RunResult> = records.all().collect();
-    let Some(result) = results.first() else { return facts };
-    let all = |value: &dyn Fn(&RunResult) -> String| -> String {
-        let values: BTreeSet<String> = results.iter().map(|result| value(result)).collect();
-        values.into_iter().collect::<Vec<_>>().join("; ")
-    };
-    facts.push(("corpus manifest, SHA-256", all(&|r| r.corpus_sha256.clone())));
-    let bytes: u64 = result.test.documents.iter().map(|document| document.num_bytes).sum();
-    let limit = match result.test.max_document_len {
-        0 => String::new(),
-        len => format!(", at most {} tokens of each", thousands(len)),
-    };
-    let groups: BTreeSet<&str> =
-        result.test.documents.iter().map(|document| document.group.as_str()).collect();
-    facts.push((
-        "test text",
-        format!(
-            "{} documents in {} groups, {} bytes scored{limit}",
-            result.test.documents.len(),
-            groups.len(),
-            thousands(bytes)
-        ),
-    ));
-    facts.push(("runs", format!("{}, {} failed", results.len(), records.failures.len())));
-    facts.push(("tokens per run", all(&|r| thousands(r.training.num_tokens))));
-    facts.push(("processor", all(&|r| format!("{}, {} processors", r.machine.cpu, r.machine.num_cpus))));
-    facts.push(("device", all(&|r| format!("{}, {}", r.machine.device, r.machine.cpu_capability))));
-    facts.push(("threads of a run", all(&|r| r.machine.num_threads.to_string())));
-    facts.push(("system", all(&|r| r.machine.os.clone())));
-    if let Some(timing) = records.timings.any() {
-        let machine = &timing.machine;
-        let rounds = timing.contestants.first().map_or(0, |timed| timed.step_secs.len());
-        let threads = if machine.num_threads == 1 {
-            "1 thread".into()
-        } else {
-            format!("{} threads", machine.num_threads)
-        };
-        facts.push((
-            "step times",
-            format!(
-                "{}, {threads}, {rounds} rounds with the baseline in turn, load average {:.2} before",
-                machine.device, timing.load_average
-            ),
-        ));
-    }
-    facts.push((
-        "program",
-        all(&|r| {
-            let build = &r.build;
-            format!(
-                "brt {}, commit {}, libtorch {}, tch {}",
-                build.brt_version, build.commit, build.libtorch_version, build.tch_version
-            )
-        }),
-    ));
-    facts
-}
-
-/// Returns what a reader must know before believing the tables.
-pub(super) fn notes(records: &Records) -> Vec<String> {
-    let mut notes = vec![];
-    for (name, failure) in &records.failures {
-        notes.push(format!("{name} failed: {}", failure.lines().last().unwrap_or_default()));
-    }
-    let mut differ = |name: &str, value: &dyn Fn(&RunResult) -> String| {
-        let values: BTreeSet<String> = records.all().map(value).collect();
-        if values.len() > 1 {
-            notes.push(format!(
-                "the runs differ in {name}: {}",
-                values.into_iter().collect::<Vec<_>>().join(", ")
-            ));
-        }
-    };
-    differ("corpus", &|r| r.corpus_sha256.clone());
-    differ("trained tokens", &|r| r.training.num_tokens.to_string());
-    differ("commit", &|r| r.build.commit.clone());
-    differ("processor", &|r| format!("{} ({})", r.machine.cpu, r.machine.cpu_capability));
-    if records.all().any(|result| result.build.commit.ends_with("-dirty")) {
-        notes.push("the program was built from files that differ from its commit".into());
-    }
-    notes
-}
-
-/// Returns how the columns are to be read.
-pub(super) fn legend() -> &'static str {
-    "bits/byte: mean over the test documents, lower is better; with several seeds their mean ± standard deviation, else one \
-     seed. Differences are paired by document and seed, below 0 is better; intervals are 95 % of a bootstrap over groups of \
-     documents and do not cover the spread over seeds, so a claim also needs every seed on its side. Of so many claims one or two \
-     would be decided wrongly by chance. Step times are per token, medians of steps taken in turn with the baseline's in one \
-     process while nothing else ran, relative to the row that the difference is taken from. Letters stand for where a number \
-     of the paper was found; an empty cell was not found. The paper's numbers are of other data and other sizes: what can be \
-     compared is the order of rows, not the values."
-}
-
-/// Returns the claims that were checked.
-pub(super) fn checked(records: &Records) -> Vec<Checked> {
-    claims::check(records)
 }

@@ -4,12 +4,15 @@ mod budget;
 mod charts;
 mod claims;
 mod experiments;
+mod facts;
 mod layout;
+mod occurrences;
 mod page;
 mod paper;
 mod plan;
 mod records;
 mod request;
+mod scatter;
 mod timing;
 mod words;
 

@@ -2,7 +2,14 @@
 
 use brt_report::plot::escape;
 
-use super::{charts, claims::Verdict, experiments::Experiment, layout, records::Records, words::Gain};
+use super::{
+    charts,
+    claims::{self, Checked, Verdict},
+    experiments::Experiment,
+    facts, layout,
+    records::Records,
+    words::Gain,
+};
 use crate::report::{self, Table};
 
 /// A part of the report: what both forms of it show, in this order.
@@ -27,73 +34,93 @@ pub(super) struct Report {
 impl Report {
     /// Writes the report of all records.
     pub(super) fn new(records: &Records) -> Self {
-        let checked = layout::checked(records);
+        let checked = claims::check(records);
         let verdict = layout::verdict(&checked);
-        let claims = layout::claims(&checked);
-        let classes: Vec<&'static str> = checked
-            .iter()
-            .map(|claim| match claim.verdict {
-                Verdict::Holds => "holds",
-                Verdict::DoesNotHold => "fails",
-                Verdict::Undecided | Verdict::Open => "undecided",
-            })
-            .collect();
-        let mut sections: Vec<Section> = records
-            .file
-            .tables
-            .iter()
-            .filter(|table| records.only.contains(&table.name))
-            .map(|table| section(records, table))
-            .collect();
-        sections.extend(words(records));
         let title = format!("{}: {}", records.file.title, records.corpus);
-        let notes = layout::notes(records);
-        let facts = layout::facts(records);
-        let mut markdown = format!("# {title}\n\n**{verdict}.**\n\n");
-        let mut body = format!(
-            "<header class=\"lead\">\n<h1>{}</h1>\n<p class=\"verdict\">{}.</p>\n",
-            escape(&title),
-            escape(&verdict)
-        );
-        for note in &notes {
-            markdown += &format!("> Note: {note}\n\n");
-            body += &format!("<p class=\"note\">{}</p>\n", escape(note));
+        let wanted = records.file.tables.iter().filter(|table| records.only.contains(&table.name));
+        let mut sections: Vec<Section> = wanted.map(|table| section(records, table)).collect();
+        sections.extend(words(records));
+        let mut forms = Forms::default();
+        forms.lead(&title, &verdict, &facts::notes(records));
+        forms.claims(&checked);
+        for section in &sections {
+            forms.add(&section.markdown(), &section.html());
         }
-        body += "</header>\n";
+        let heading = "What the numbers stand on";
+        forms.list((2, heading), facts::facts(records).iter().map(|(name, value)| (*name, value.as_str())));
+        let sources = records.paper.sources.iter().map(|(letter, source)| (letter.as_str(), source.as_str()));
+        forms.list((3, "Where numbers of the paper were found"), sources);
+        forms.failures(records);
+        let plots = sections.into_iter().flat_map(|section| section.plots).collect();
+        let claims = layout::claims(&checked).markdown();
+        Self { markdown: forms.markdown, html: report::page(&title, &forms.body), plots, claims, verdict }
+    }
+}
+
+/// A text that grows in both forms.
+#[derive(Default)]
+struct Forms {
+    markdown: String,
+    body: String,
+}
+
+impl Forms {
+    fn add(&mut self, markdown: &str, html: &str) {
+        self.markdown += markdown;
+        self.body += html;
+    }
+
+    fn lead(&mut self, title: &str, verdict: &str, notes: &[String]) {
+        let [html_title, html_verdict] = [title, verdict].map(escape);
+        let html = format!(
+            "<header class=\"lead\">\n<h1>{html_title}</h1>\n<p class=\"verdict\">{html_verdict}.</p>\n"
+        );
+        self.add(&format!("# {title}\n\n**{verdict}.**\n\n"), &html);
+        for note in notes {
+            self.add(&format!("> Note: {note}\n\n"), &format!("<p class=\"note\">{}</p>\n", escape(note)));
+        }
+        self.add("", "</header>\n");
+    }
+
+    fn claims(&mut self, checked: &[Checked]) {
+        let class = |row: usize| match checked[row].verdict {
+            Verdict::Holds => "holds",
+            Verdict::DoesNotHold => "fails",
+            Verdict::Undecided | Verdict::Open => "undecided",
+        };
         if !checked.is_empty() {
-            markdown += &format!("## Conclusions of the paper\n\n{}\n", claims.markdown());
-            body += &format!(
-                "<h2>Conclusions of the paper</h2>\n{}",
-                claims.html(|row| classes[row]).replace("<table>", "<table class=\"claims\">")
+            let table = layout::claims(checked);
+            let html = table.html(class).replace("<table>", "<table class=\"claims\">");
+            let heading = "Conclusions of the paper";
+            self.add(
+                &format!("## {heading}\n\n{}\n", table.markdown()),
+                &format!("<h2>{heading}</h2>\n{html}"),
             );
         }
-        markdown += &format!("{}\n", layout::legend());
-        body += &format!("<p class=\"legend\">{}</p>\n", escape(layout::legend()));
-        for section in &sections {
-            markdown += &section.markdown();
-            body += &section.html();
+        let legend = facts::legend();
+        self.add(&format!("{legend}\n"), &format!("<p class=\"legend\">{}</p>\n", escape(legend)));
+    }
+
+    /// Adds names with their values below a heading of a level.
+    fn list<'a>(
+        &mut self,
+        (level, heading): (usize, &str),
+        entries: impl Iterator<Item = (&'a str, &'a str)>,
+    ) {
+        let hashes = "#".repeat(level);
+        self.add(&format!("\n{hashes} {heading}\n\n"), &format!("<h{level}>{heading}</h{level}>\n<dl>\n"));
+        for (name, value) in entries {
+            let html = format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value));
+            self.add(&format!("* {name}: {value}\n"), &html);
         }
-        markdown += "\n## What the numbers stand on\n\n";
-        body += "<h2>What the numbers stand on</h2>\n<dl>\n";
-        for (name, value) in &facts {
-            markdown += &format!("* {name}: {value}\n");
-            body += &format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value));
-        }
-        body += "</dl>\n";
-        markdown += "\nNumbers of the paper were found in:\n\n";
-        body += "<h3>Where numbers of the paper were found</h3>\n<dl>\n";
-        for (letter, source) in &records.paper.sources {
-            markdown += &format!("* ({letter}) {source}\n");
-            body += &format!("<dt>({letter})</dt><dd>{}</dd>\n", escape(source));
-        }
-        body += "</dl>\n";
+        self.add("", "</dl>\n");
+    }
+
+    fn failures(&mut self, records: &Records) {
         for (name, failure) in &records.failures {
-            markdown += &format!("\n## {name} failed\n\n```text\n{failure}\n```\n");
-            body += &format!("<h2>{} failed</h2>\n<pre>{}</pre>\n", escape(name), escape(failure));
+            let html = format!("<h2>{} failed</h2>\n<pre>{}</pre>\n", escape(name), escape(failure));
+            self.add(&format!("\n## {name} failed\n\n```text\n{failure}\n```\n"), &html);
         }
-        let plots = sections.into_iter().flat_map(|section| section.plots).collect();
-        let html = report::page(&title, &body);
-        Self { markdown, html, plots, claims: claims.markdown(), verdict }
     }
 }
 
@@ -104,11 +131,15 @@ fn section(records: &Records, table: &Experiment) -> Section {
         tables.extend(equal_time.map(|table| (Some(EQUAL_TIME), table)));
     }
     if table.whole_split {
-        tables.push((Some("What the paper gives for PG-19; other data and other words: not to be compared with the above."), layout::published_perplexities(records)));
+        tables.push((Some(PUBLISHED), layout::published_perplexities(records)));
     }
     let (title, text) = (table.title.clone(), table.text.trim().to_owned());
     Section { title, text, tables, plots: charts::of_table(records, table), examples: vec![] }
 }
+
+/// What is said before the paper's perplexities.
+const PUBLISHED: &str =
+    "What the paper gives for PG-19; other data and other words: not to be compared with the above.";
 
 /// What the second table of models says.
 const EQUAL_TIME: &str = "At equal time: the validation loss when the reference has ended, by the measured steps. A row that is slower \
@@ -200,7 +231,8 @@ impl Section {
     }
 }
 
-/// Returns a table whose small print stands behind the rest, that of names in brackets: Markdown has no line breaks in cells.
+/// Returns a table whose small print stands behind the rest, that of names in brackets: cells of Markdown have no
+/// lines.
 fn in_one_line(table: &Table) -> Table {
     let cell = |(column, cell): (usize, &String)| match cell.split_once('\n') {
         Some((name, more)) if column < table.num_text_columns => format!("{name} ({more})"),

@@ -22,8 +22,8 @@ pub(super) struct Planned {
     pub(super) disk_bytes: u64,
 }
 
-/// Returns the runs of the wanted tables: first one seed of each row, those of the headline before the others, then the other
-/// seeds. A row without step times is left out.
+/// Returns the runs of the wanted tables: first one seed of each row, those of the headline before the others, then the
+/// other seeds. A row without step times is left out.
 pub(super) fn runs(request: &Request, timings: &Timings) -> Vec<Planned> {
     let file = &request.experiments.file;
     let mut rows = Experiments::row_names(request.tables());

@@ -119,7 +119,8 @@ impl Request {
 }
 
 impl Plan {
-    /// Returns the names of what differs. A configuration that only one of them has makes no difference to the other's rows.
+    /// Returns the names of what differs. A configuration that only one of them has makes no difference to the other's
+    /// rows.
     fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = vec![];
         let mut note = |differs: bool, name: &str| found.extend(differs.then(|| name.to_owned()));
@@ -172,7 +173,8 @@ fn only(experiments: &Experiments, names: Option<&str>) -> Result<Vec<String>> {
     if wanted.is_empty() { fail("--only: expected names of tables, got none") } else { Ok(wanted) }
 }
 
-/// Returns what the runs that go side by side may use: one for each device that is named, the processors divided among them.
+/// Returns what the runs that go side by side may use: one for each device that is named, the processors divided among
+/// them.
 fn slots(devices: Option<&str>) -> Result<Vec<Slot>> {
     let Some(devices) = devices else {
         return Ok(vec![Slot { device: None, num_threads: tools::num_cpus() }]);

@@ -1,7 +1,7 @@
 //! Which words one model predicts better than another, and how far back they last occurred (the paper's section 4.6).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader},
     path::Path,
@@ -9,17 +9,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::occurrences::{Occurrence, Scored, occurrences, top};
 use crate::{
     failure::{Context, Result, fail},
     report::{interval_of_mean, mean},
 };
-
-/// Bits in one nat.
-const BITS_PER_NAT: f64 = std::f64::consts::LOG2_E;
-/// Shorter words are not looked at: one letter is no name.
-const MIN_CHARS: usize = 3;
-/// Characters that are shown before a word, and around its last occurrence.
-const CONTEXT_CHARS: usize = 90;
 
 /// `words.json`: what was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,24 +69,6 @@ struct Line {
     nats: Option<f64>,
 }
 
-/// A document's tokens and what they cost.
-#[derive(Debug, Default)]
-struct Scored {
-    texts: Vec<String>,
-    nats: Vec<f64>,
-}
-
-/// One occurrence of a word and what it gains.
-struct Occurrence<'a> {
-    word: &'a str,
-    /// Its first byte in the text, and that of the occurrence before.
-    start: usize,
-    last_start: Option<usize>,
-    distance: Option<u64>,
-    bits: f64,
-    model_bits: f64,
-}
-
 impl WordGains {
     /// Compares the scores of two models on the same documents (files of `brt score --jsonl`).
     pub(super) fn new(
@@ -109,37 +85,21 @@ impl WordGains {
                 other_scores.display()
             ));
         }
-        let (mut best, mut num_words) = (vec![], 0);
-        let mut by_distance: BTreeMap<Option<u64>, (usize, Vec<Vec<f64>>)> = BTreeMap::new();
+        let (mut best, mut num_words, mut distances) = (vec![], 0, Distances::default());
         for (document, scored) in &one {
             let text = scored.texts.concat();
             let words = occurrences(&text, scored, &other[document]);
             num_words += words.len();
-            let mut of_document: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
-            for word in &words {
-                of_document.entry(word.distance.map(|d| bucket(d, window_len))).or_default().push(word.bits);
-            }
-            for (bucket, bits) in of_document {
-                let (count, means) = by_distance.entry(bucket).or_default();
-                *count += bits.len();
-                means.push(vec![mean(bits)]);
-            }
+            distances.add(&words, window_len);
             best.extend(top(words, per_document).iter().map(|word| word.gain(document, &text)));
         }
-        let distance = |(bucket, (num_words, means)): (Option<u64>, (usize, Vec<Vec<f64>>))| DistanceGain {
-            start: bucket.filter(|start| *start > window_len).unwrap_or(0),
-            end: bucket.map(|start| if start <= window_len { window_len + 1 } else { start * 4 }),
-            num_words,
-            bits: mean(means.iter().flatten().copied()),
-            interval: interval_of_mean(&means),
-        };
         Ok(Self {
             model: model.into(),
             against: against.into(),
             window_len,
             num_documents: one.len(),
             num_words,
-            by_distance: by_distance.into_iter().map(distance).collect(),
+            by_distance: distances.means(window_len),
             best,
         })
     }
@@ -163,6 +123,37 @@ impl WordGains {
             .iter()
             .filter(|gain| gain.distance.is_some_and(|distance| distance > self.window_len))
             .count()
+    }
+}
+
+/// Gains by bucket of distances; of words that had not occurred where there is none: their number, the mean of each
+/// document.
+#[derive(Default)]
+struct Distances(BTreeMap<Option<u64>, (usize, Vec<Vec<f64>>)>);
+
+impl Distances {
+    fn add(&mut self, words: &[Occurrence<'_>], window_len: u64) {
+        let mut of_document: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
+        for word in words {
+            let bucket = word.distance.map(|distance| bucket(distance, window_len));
+            of_document.entry(bucket).or_default().push(word.bits);
+        }
+        for (bucket, bits) in of_document {
+            let (count, means) = self.0.entry(bucket).or_default();
+            *count += bits.len();
+            means.push(vec![mean(bits)]);
+        }
+    }
+
+    fn means(self, window_len: u64) -> Vec<DistanceGain> {
+        let gain = |(bucket, (num_words, means)): (Option<u64>, (usize, Vec<Vec<f64>>))| DistanceGain {
+            start: bucket.filter(|start| *start > window_len).unwrap_or(0),
+            end: bucket.map(|start| if start <= window_len { window_len + 1 } else { start * 4 }),
+            num_words,
+            bits: mean(means.iter().flatten().copied()),
+            interval: interval_of_mean(&means),
+        };
+        self.0.into_iter().map(gain).collect()
     }
 }
 
@@ -209,96 +200,11 @@ fn read(path: &Path) -> Result<BTreeMap<String, Scored>> {
     Ok(documents)
 }
 
-/// Returns every word of a document, in order.
-///
-/// A word is a run of letters, digits and underscores of three or more characters; a token belongs to the word that its first
-/// such character is in.
-fn occurrences<'a>(text: &'a str, scored: &Scored, other: &Scored) -> Vec<Occurrence<'a>> {
-    let starts: Vec<usize> = scored
-        .texts
-        .iter()
-        .scan(0, |end, text| {
-            let start = *end;
-            *end += text.len();
-            Some(start)
-        })
-        .collect();
-    let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    // The byte of a token that says which word it belongs to; none for spaces and signs.
-    let place = |token: usize| scored.texts[token].find(is_part).map(|at| starts[token] + at);
-    let mut last: HashMap<&str, (usize, usize)> = HashMap::new();
-    let (mut found, mut next) = (vec![], 0);
-    for word in text.split(|c| !is_part(c)).filter(|word| !word.is_empty()) {
-        let start = word.as_ptr() as usize - text.as_ptr() as usize;
-        let is_before = |token: usize| place(token).is_none_or(|at| at < start);
-        while next < starts.len() && is_before(next) {
-            next += 1;
-        }
-        let first = next;
-        let end = start + word.len();
-        while next < starts.len() && place(next).is_none_or(|at| at < end) && starts[next] < end {
-            next += 1;
-        }
-        if word.chars().count() < MIN_CHARS {
-            continue;
-        }
-        let bits = |nats: &[f64]| nats[first..next].iter().sum::<f64>() * BITS_PER_NAT;
-        let before = last.insert(word, (first, start));
-        let model_bits = bits(&scored.nats);
-        found.push(Occurrence {
-            word,
-            start,
-            last_start: before.map(|(_, start)| start),
-            distance: before.map(|(token, _)| (first - token) as u64),
-            bits: bits(&other.nats) - model_bits,
-            model_bits,
-        });
-    }
-    found
-}
-
-/// Returns the words that gain most, the largest gain first; each word once.
-fn top(mut words: Vec<Occurrence<'_>>, count: usize) -> Vec<Occurrence<'_>> {
-    words.sort_by(|a, b| b.bits.total_cmp(&a.bits));
-    let mut best: Vec<Occurrence<'_>> = vec![];
-    for word in words {
-        if best.len() < count && best.iter().all(|other| other.word != word.word) {
-            best.push(word);
-        }
-    }
-    best
-}
-
-impl Occurrence<'_> {
-    /// Returns the word with the text before it and around its last occurrence.
-    fn gain(&self, document: &str, text: &str) -> Gain {
-        let before = |at: usize| {
-            let begin =
-                text[..at].char_indices().rev().take(CONTEXT_CHARS).last().map_or(at, |(place, _)| place);
-            text[begin..at].to_owned()
-        };
-        let after = |at: usize| {
-            let end =
-                text[at..].char_indices().nth(CONTEXT_CHARS / 2).map_or(text.len(), |(place, _)| at + place);
-            text[at..end].to_owned()
-        };
-        Gain {
-            document: document.into(),
-            word: self.word.into(),
-            bits: self.bits,
-            model_bits: self.model_bits,
-            distance: self.distance,
-            before: before(self.start),
-            last: self.last_start.map(|start| [before(start), after(start + self.word.len())]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
-    use super::*;
+    use super::{super::occurrences::BITS_PER_NAT, *};
 
     /// Writes scores of one document.
     fn scores(tokens: &[(&str, f64)]) -> tempfile::NamedTempFile {
@@ -313,8 +219,8 @@ mod tests {
 
     #[test]
     fn words_get_the_nats_of_their_tokens_and_their_distances() {
-        // Tokens as a byte pair tokenizer cuts them: a space before a word, a word in two, a sign behind it, one that ends a
-        // word and begins the next.
+        // Tokens as a byte pair tokenizer cuts them: a space before a word, a word in two, a sign behind it, one that
+        // ends a word and begins the next.
         let texts = ["The", " Al", "ice", ", the", " cat", ". an", " Al", "ice saw", " the", " éa_1"];
         let model = [0., 1., 1., 1., 1., 1., 1., 0.5, 1., 2.];
         let other = [0., 1., 1., 1., 1., 1., 4., 2.5, 1.25, 2.];

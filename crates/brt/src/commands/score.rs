@@ -61,8 +61,18 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
             score(text, start()?)?;
         }
     }
+    finish(&documents, lines, &model, arguments)
+}
+
+/// Prints the sums and writes what was asked for.
+fn finish(
+    documents: &[ScoredDocument],
+    lines: Option<BufWriter<File>>,
+    model: &LanguageModel,
+    arguments: &ScoreArguments,
+) -> Result<()> {
     if documents.len() > 1 {
-        print_all(&documents);
+        print_all(documents);
     }
     if let (Some(mut lines), Some(path)) = (lines, &arguments.jsonl) {
         let written = lines.flush().and_then(|()| std::fs::rename(part(path), path));
@@ -70,7 +80,7 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
     }
     if let Some(path) = &arguments.heatmap {
         let title = "Surprise of each token";
-        let page = heatmap_html(title, &model.config().description(), &documents);
+        let page = heatmap_html(title, &model.config().description(), documents);
         brt_report::write_atomic(path, page.as_bytes())?;
         output::line(format!("{} written", path.display()));
     }
@@ -254,8 +264,8 @@ fn print_sums(name: &str, [bits, num_bytes, num_words]: [f64; 3], reset_bits: Op
 mod tests {
     use super::*;
 
-    /// Characters whose bytes are several tokens, also behind other text in one token; what is no character; an end in the
-    /// middle of one.
+    /// Characters whose bytes are several tokens, also behind other text in one token; what is no character; an end in
+    /// the middle of one.
     #[test]
     fn characters_belong_to_their_last_token() {
         let check = |bytes: &[u8], ends: &[u32], expected: &[&str]| {

@@ -1,6 +1,7 @@
 //! Stands in for `brt` in xtask's own tests: answers the commands that it gives, at once, with made-up records.
 //!
-//! A configuration that says `fail` fails; one that says `slow` takes a minute unless its run was started before.
+//! A configuration that says `fail` fails; one that says `slow` takes a minute unless its run was started before; steps of
+//! one that says `untimed` cannot be timed, and the model of one that says `unscored` scores nothing.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a program for tests only")]
 
 use std::{
@@ -50,14 +51,20 @@ fn stem(path: &str) -> String {
 fn time(args: &[String]) {
     let flags = flags(args);
     let rounds: u64 = flags["rounds"].parse().unwrap();
+    let parts: u64 = flags.get("parts").map_or(1, |parts| parts.parse().unwrap());
     let configs = args[1..].iter().take_while(|arg| !arg.starts_with("--"));
+    if configs.clone().any(|path| fs::read_to_string(path).unwrap().contains("untimed")) {
+        eprintln!("error: out of memory");
+        exit(1);
+    }
     let timed = |path: &String| {
         let name = stem(path);
         let secs = if name == "xl_long" { 1.9 } else { 0.5 + 0.01 * name.len() as f64 };
+        let secs = secs / parts as f64;
         let step_secs = (0..rounds).map(|round| secs * (1. + 0.02 * (round % 3) as f64)).collect();
         ContestantTiming {
             name,
-            tokens_per_step: TOKENS_PER_STEP,
+            tokens_per_step: TOKENS_PER_STEP / parts,
             num_steps: 600,
             num_tokens: 600 * TOKENS_PER_STEP,
             disk_bytes: 10 << 20,
@@ -101,10 +108,18 @@ fn train(args: &[String]) {
     write_json(&out.join("result.json"), &result(&name, seed, threads, num_steps, config, curve)).unwrap();
 }
 
+fn refuse_unscored(run: &Path) {
+    let result = fs::read_to_string(run.join("result.json")).unwrap();
+    if result.contains("unscored") {
+        exit(1);
+    }
+}
+
 /// Scores whole documents with the model of a run.
 fn eval(args: &[String]) {
     let flags = flags(args);
     let run = Path::new(&args[1]);
+    refuse_unscored(run);
     assert!(run.join("checkpoints").is_dir() && flags["max-document-len"] == "0");
     let (name, seed) = run.file_name().unwrap().to_str().unwrap().rsplit_once("-seed").unwrap();
     let evaluation = evaluation(name, seed.parse().unwrap(), StateRule::Carried);
@@ -114,6 +129,7 @@ fn eval(args: &[String]) {
 /// Writes the nats of a text whose name `Ada` the recurrent model knows the second time.
 fn score(args: &[String]) {
     let run = Path::new(&args[1]);
+    refuse_unscored(run);
     assert!(run.join("checkpoints").is_dir());
     let recurrent = run.file_name().unwrap().to_str().unwrap().starts_with("rec");
     let mut file = File::create(flags(args)["jsonl"]).unwrap();

@@ -57,8 +57,8 @@ xflags::xflags! {
             /// Devices, separated by commas; each has one run at a time, the processors are divided among them.
             /// `cpu,cpu` are two runs at a time. Default: one run at a time, where brt finds best.
             optional --devices devices: String
-            /// Batch rows of the steps that are timed, where whole ones are too much for the machine.
-            optional --rows rows: u64
+            /// Time steps with one of so many parts of the batch, where whole ones are too much for the machine.
+            optional --parts parts: u64
             /// Measure a few steps, print what everything takes in time and disk, and train nothing.
             optional --dry-run
             /// Folder of runs and report. Default: runs/tables-PRESET-CORPUS.

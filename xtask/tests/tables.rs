@@ -27,6 +27,8 @@ headline_seeds = 2
 name = "models"
 title = "Models"
 reference = "slide"
+lines = ["slide", "rec_a", "xl"]
+quantities = ["relative_step_time", "pg19_bytes", "arxiv_tokens"]
 rows = [{ config = "xl", paper = "XL:2048" }, { config = "slide", paper = "Slide:13L" }, { config = "rec_a", paper = "Rec:fixed:skip" }]
 
 [[tables]]
@@ -86,6 +88,12 @@ text = "Names gain"
 measure = "names"
 above = 0.4
 paper = "17 of 20"
+
+[[claims]]
+text = "Resetting costs"
+measure = "reset"
+of = ["rec_a"]
+above = 0.0
 "#;
 
 /// A folder that xtask takes for the repository, with experiments in it.
@@ -151,7 +159,7 @@ fn tables_are_made_once_and_say_which_conclusions_hold() {
     assert!(line(&stdout, "The other is better").contains("does not hold"), "{stdout}");
     assert!(line(&stdout, "A step takes as long").contains("| holds"), "{stdout}");
     assert!(
-        line(&stdout, "Names gain").contains("| holds         | 1.00 [0.61, 1.00] of the words"),
+        line(&stdout, "Names gain").contains("| holds         | +0.99 [+0.99, +0.99] of the words more"),
         "{stdout}"
     );
     assert!(
@@ -159,6 +167,11 @@ fn tables_are_made_once_and_say_which_conclusions_hold() {
         "{stdout}"
     );
 
+    // Ours is checked, too, and does not count.
+    assert!(
+        line(&stdout, "Resetting costs").contains("| holds ")
+            && line(&stdout, "Resetting costs").contains("(ours)")
+    );
     let (report, page) = (fixture.read("report.md"), fixture.read("report.html"));
     let best = line(&report, "| Rec:fixed:skip");
     assert!(
@@ -204,6 +217,12 @@ fn tables_are_made_once_and_say_which_conclusions_hold() {
     assert!(!stderr.contains("step times") && !stderr.contains("runs ended"), "{stderr}");
     assert_eq!((fixture.read("report.md"), fixture.read("report.html")), (report, page));
 
+    // What is not asked for is still known.
+    let claims = fixture.read("claims.json");
+    let (code, _, stderr) = fixture.tables(&["--only", "more", "--seeds", "1"]);
+    assert_eq!((code, fixture.read("claims.json")), (0, claims), "{stderr}");
+    assert!(fixture.read("report.md").contains("## Models"));
+
     // More seeds are added; another budget is another folder.
     let (code, _, stderr) = fixture.tables(&["--seeds", "2"]);
     assert_eq!(code, 0, "{stderr}");
@@ -221,6 +240,11 @@ fn a_part_can_be_made_and_estimated() {
     assert!(stdout.contains("| rec_other-seed1 |") && !stdout.contains("xl-seed1"), "{stdout}");
     assert!(stdout.contains("3 runs, one at a time: about"), "{stdout}");
     assert!(!fixture.path("out/runs").exists() && !fixture.path("out/timing").exists());
+    // It binds nothing.
+    let (code, stdout, _) =
+        fixture.tables(&["--dry-run", "--only", "more", "--budget", "10min", "--parts", "8"]);
+    assert_eq!(code, 0);
+    assert!(line(&stdout, "| rec_a-seed1").contains("| 1\u{202f}069 | 11:45 |"), "{stdout}");
 
     let (code, stdout, stderr) = fixture.tables(&["--only", "more", "--seeds", "1", "--budget", "3M"]);
     assert_eq!(code, 0, "{stderr}");
@@ -242,7 +266,9 @@ fn minutes_give_every_row_its_own_number_of_steps() {
     // The stand-in's steps last as long as names: 0.52 and 0.55 s, and 2 % more in the median round.
     assert_eq!([steps("xl"), steps("slide")], [226, 213]);
     // Runs of so few steps decide nothing.
-    assert!(line(&fixture.read("report.md"), "Recurrence is better").contains("| open "));
+    for claim in ["Recurrence is better", "Names gain"] {
+        assert!(line(&fixture.read("report.md"), claim).contains("| open "), "{claim}");
+    }
 }
 
 #[test]
@@ -250,7 +276,10 @@ fn a_failing_run_is_said_and_tried_again() {
     let fixture = Fixture::new(&[("xl", "fail"), ("slide", ""), ("rec_a", ""), ("rec_other", "")]);
     let (code, _, stderr) = fixture.tables(&[]);
     assert_eq!(code, 1);
-    assert!(stderr.contains("1 of 6 runs failed; the same command tries them again"), "{stderr}");
+    assert!(
+        stderr.contains("failed: xl-seed1; the report says why, and the same command tries again"),
+        "{stderr}"
+    );
     let report = fixture.read("report.md");
     assert!(report.contains("> Note: xl-seed1 failed: error: loss: expected a finite number"), "{report}");
     assert!(line(&report, "| XL:2048").contains("(failed)"), "{report}");
@@ -258,6 +287,26 @@ fn a_failing_run_is_said_and_tried_again() {
     let (code, _, stderr) = fixture.tables(&[]);
     assert_eq!(code, 1);
     assert!(stderr.contains("another xl.toml"), "{stderr}");
+}
+
+#[test]
+fn what_cannot_be_timed_or_scored_is_said_and_stops_nothing_else() {
+    let fixture = Fixture::new(&[("xl", "untimed"), ("slide", "unscored"), ("rec_a", ""), ("rec_other", "")]);
+    let (code, stdout, stderr) = fixture.tables(&["--seeds", "1"]);
+    assert_eq!(code, 1);
+    let failed = "failed: slide-seed1, whole documents, words, xl; the report says why";
+    assert!(stderr.contains(failed), "{stderr}");
+    assert!(line(&stdout, "Recurrence is better").contains("| holds "), "{stdout}");
+    assert!(line(&fixture.read("report.md"), "| XL:2048").contains("(failed)"));
+    assert!(fixture.read("report.md").contains("> Note: xl failed: no step times: brt time failed"));
+    // Without the baseline nothing can be said.
+    let fixture = Fixture::new(&[("xl", ""), ("slide", "untimed"), ("rec_a", ""), ("rec_other", "")]);
+    let (code, _, stderr) = fixture.tables(&["--only", "models"]);
+    assert_eq!(code, 1);
+    assert!(
+        stderr.ends_with("its message is above\n") && !fixture.path("out/report.md").exists(),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -275,7 +324,11 @@ fn interrupted_tables_go_on() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let (code, stdout, stderr) = fixture.tables(&["--seeds", "1"]);
     assert_eq!(code, 0, "{stderr}");
-    assert!(stdout.contains("Recurrence is better"), "{stdout}");
+    assert!(line(&stdout, "Recurrence is better").contains("| holds "), "{stdout}");
+    assert!(
+        stderr.contains("4 of 4 runs ended") && !fixture.read("report.md").contains("seed1 failed"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -285,7 +338,8 @@ fn flags_that_cannot_be_are_errors_of_one_line() {
         (&["--only", "model"][..], "--only: expected some of models,more,whole, got model"),
         (&["--budget", "4X"], "--budget: expected a number of tokens (4M, 500k) or minutes (10min), got 4X"),
         (&["--devices", "gpu"], "--devices: expected cpu or cuda:N, separated by commas, got \"gpu\""),
-        (&["--seeds", "0"], "--seeds and --rows: expected at least 1, got 0"),
+        (&["--seeds", "0"], "--seeds: expected at least 1, got 0"),
+        (&["--preset", "paper"], "--preset and --configs: expected one of them, got both"),
         (&["--corpus", "code", "--data", "x"], "--corpus and --data: expected one of them, got both"),
     ] {
         let (code, _, stderr) = fixture.tables(args);

@@ -129,7 +129,8 @@ impl TrainConfig {
         self.accumulate.unwrap_or(1)
     }
 
-    /// Returns the largest number of checkpoints that lie in the run's folder at a time, the one being written included.
+    /// Returns the largest number of checkpoints that lie in the run's folder at a time, the one being written
+    /// included.
     pub fn num_kept(&self) -> u64 {
         let kept_for_ever =
             self.keep_every.map_or(0, |every| self.num_steps / every) + u64::from(self.keep_best);

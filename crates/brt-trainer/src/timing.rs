@@ -11,7 +11,8 @@ use crate::{RunConfig, TrainError, Trainer, checkpoint, machine_facts};
 /// Runs one training step of each configuration in turn, `num_rounds` times after `num_warmup_rounds`, and returns the
 /// wall time of each. A machine that slows down for a while slows all contestants alike.
 ///
-/// With `num_rows` the steps have so many batch rows, where whole ones are too much for the machine.
+/// With `num_parts` above 1 the steps have only that part of the batch rows, at least one, where whole ones are too
+/// much for the machine: the same share for all, whatever their segments.
 ///
 /// # Errors
 /// As a step of each trainer.
@@ -19,7 +20,7 @@ pub fn time_in_turn(
     configs: Vec<(String, RunConfig)>,
     set: &Arc<TokenSet>,
     device: Device,
-    num_rows: Option<usize>,
+    num_parts: u64,
     num_warmup_rounds: u64,
     num_rounds: u64,
 ) -> Result<TimingResult, TrainError> {
@@ -29,7 +30,7 @@ pub fn time_in_turn(
     for (name, mut config) in configs {
         let num_steps = config.train.num_steps;
         let num_tokens = num_steps * config.data.tokens_per_step();
-        config.data.batch = num_rows.unwrap_or(config.data.batch);
+        config.data.batch = (config.data.batch / num_parts as usize).max(1);
         let tokens_per_step = config.data.tokens_per_step();
         let trainer = Trainer::new(config, Arc::clone(set), 1, device)?;
         let disk_bytes =

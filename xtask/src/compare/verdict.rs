@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{plan::Plan, run::RunOutcome, statistics::Statistics};
-use crate::report::Difference;
-
-/// Runs of fewer steps test the programs, not the models.
-const SMOKE_STEPS: u64 = 500;
+use crate::{report::Difference, runs::SMOKE_STEPS};
 
 /// Returns whether the challenger beats the baseline, and by how much.
 pub(super) fn verdict(plan: &Plan, statistics: &Statistics, outcomes: &[RunOutcome]) -> String {

@@ -49,7 +49,9 @@ pub(crate) fn difference(pairs: &[(Scores<'_>, Scores<'_>)]) -> Option<Differenc
             }
         }
         of_seed.retain(|_, differences| differences.len() == pairs.len());
-        by_seed.insert(*seed, mean(of_seed.values().flatten().copied()));
+        if !of_seed.is_empty() {
+            by_seed.insert(*seed, mean(of_seed.values().flatten().copied()));
+        }
         for (document, differences) in of_seed {
             by_document.entry(document).or_default().extend(differences);
         }

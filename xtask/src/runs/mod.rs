@@ -27,6 +27,8 @@ use crate::failure::{Context, INTERRUPTED, Result};
 static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
 /// Lines of a failed run's log that are kept.
 const LOG_LINES: usize = 6;
+/// Runs of fewer steps test the programs, not the models.
+pub(crate) const SMOKE_STEPS: u64 = 500;
 
 /// One run that is to be made.
 #[derive(Debug, Clone)]
@@ -84,27 +86,16 @@ pub(crate) fn run_all(
     jobs: impl IntoIterator<Item = Job>,
     mut ended: impl FnMut(Job, Outcome) -> Result,
 ) -> Result {
-    let mut jobs = jobs.into_iter().fuse();
     let mut pool = Pool { brt, slots, running: vec![], forwarded: 0, progress: Progress::default() };
-    loop {
-        while !interrupted()
-            && let Some(slot) = pool.free_slot()
-            && let Some(job) = jobs.next()
-        {
-            if let Some((job, failure)) = pool.start(job, slot) {
-                ended(job, Err(failure))?;
-            }
-        }
-        if pool.running.is_empty() {
-            return Ok(());
-        }
-        for (job, outcome) in pool.ended()? {
-            ended(job, outcome)?;
-        }
-        pool.forward_interrupts();
-        pool.progress.show(&pool.running.iter().map(Running::watched).collect::<Vec<_>>());
-        sleep(Duration::from_millis(100));
+    let done = pool.drive(jobs, &mut ended);
+    if done.is_err() {
+        // What hears of them cannot go on: they save themselves, and a later start goes on with them.
+        pool.running.iter_mut().for_each(|one| {
+            forward_interrupt(&one.child);
+            let _ = one.child.wait();
+        });
     }
+    done
 }
 
 /// The runs that are alive.
@@ -118,6 +109,33 @@ struct Pool<'a> {
 }
 
 impl Pool<'_> {
+    fn drive(
+        &mut self,
+        jobs: impl IntoIterator<Item = Job>,
+        ended: &mut impl FnMut(Job, Outcome) -> Result,
+    ) -> Result {
+        let mut jobs = jobs.into_iter().fuse();
+        loop {
+            while !interrupted()
+                && let Some(slot) = self.free_slot()
+                && let Some(job) = jobs.next()
+            {
+                if let Some((job, failure)) = self.start(job, slot) {
+                    ended(job, Err(failure))?;
+                }
+            }
+            if self.running.is_empty() {
+                return Ok(());
+            }
+            for (job, outcome) in self.ended()? {
+                ended(job, outcome)?;
+            }
+            self.forward_interrupts();
+            self.progress.show(&self.running.iter().map(Running::watched).collect::<Vec<_>>());
+            sleep(Duration::from_millis(100));
+        }
+    }
+
     fn free_slot(&self) -> Option<usize> {
         (0..self.slots.len()).find(|slot| self.running.iter().all(|one| one.slot != *slot))
     }

@@ -41,7 +41,7 @@ impl FromStr for Budget {
         let units = [("k", 1e3), ("M", 1e6), ("G", 1e9)];
         let with_unit = units.into_iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)));
         let (digits, size) = with_unit.unwrap_or((text, 1.));
-        number(digits).map(|number| Self::Tokens((number * size) as u64)).ok_or_else(wrong)
+        number(digits).map(|number| Self::Tokens((number * size).round() as u64)).ok_or_else(wrong)
     }
 }
 
@@ -79,6 +79,8 @@ mod tests {
             ("4M", Budget::Tokens(4_000_000)),
             ("500k", Budget::Tokens(500_000)),
             ("2048", Budget::Tokens(2048)),
+            ("4.1M", Budget::Tokens(4_100_000)),
+            ("1000001", Budget::Tokens(1_000_001)),
             ("2.5min", Budget::Minutes(2.5)),
         ] {
             assert_eq!(text.parse(), Ok(budget));

@@ -10,10 +10,11 @@ use brt_report::{
 
 use super::{
     experiments::{Experiment, Row},
+    layout,
     records::Records,
     scatter,
 };
-use crate::report::{document_bits, mean};
+use crate::report::mean;
 
 /// Rows that a plot of lines can tell apart.
 const MAX_LINES: usize = NUM_COLOURS;
@@ -28,9 +29,9 @@ pub(super) fn of_table(records: &Records, table: &Experiment) -> Vec<(String, St
         add("sizes", sizes(records, table));
         return plots;
     }
-    if table.reference == records.file.baseline && !table.whole_split {
+    let lines = lines(records, table);
+    if !lines.is_empty() {
         add("speed", scatter::speed(records, table));
-        let lines = headline(records, table);
         add("curves", curves(records, &lines));
         add("position", position(records, &lines, &table.reference));
         add("states", states(records, table));
@@ -38,12 +39,10 @@ pub(super) fn of_table(records: &Records, table: &Experiment) -> Vec<(String, St
     plots
 }
 
-/// Returns the rows of the headline, then others, as many as lines can be told apart.
-fn headline<'a>(records: &Records, table: &'a Experiment) -> Vec<&'a Row> {
-    let is_headline = |row: &&Row| records.file.headline.contains(&row.config);
-    let chosen: Vec<&Row> =
-        table.rows.iter().filter(is_headline).filter(|row| records.first(&row.config).is_some()).collect();
-    chosen.into_iter().take(MAX_LINES).collect()
+/// Returns the rows that are drawn as lines and have results.
+fn lines<'a>(records: &Records, table: &'a Experiment) -> Vec<&'a Row> {
+    let rows = table.lines.iter().filter_map(|name| table.rows.iter().find(|row| row.config == *name));
+    rows.filter(|row| records.first(&row.config).is_some()).take(MAX_LINES).collect()
 }
 
 /// Returns a row's colour among those of a plot: grey for the baseline, the first accent for a recurrent model.
@@ -155,7 +154,7 @@ fn sizes(records: &Records, table: &Experiment) -> Option<String> {
     let series = |(i, series): (usize, &super::experiments::RowSeries)| {
         let point = |row: &String| {
             let scores = records.scores(row, false);
-            let bits = mean(scores.values().map(|scores| mean(document_bits(scores).into_values())));
+            let bits = mean(layout::bits(&scores));
             let num = records.first(row)?.model.num_parameters_without_embedding;
             bits.is_finite().then_some((num as f64, bits))
         };
@@ -179,8 +178,6 @@ fn sizes(records: &Records, table: &Experiment) -> Option<String> {
 /// Draws what gates and states of the recurrent rows do while they train.
 fn states(records: &Records, table: &Experiment) -> Option<String> {
     let rows: Vec<&Row> = table.rows.iter().filter(|row| is_recurrent(records, row)).collect();
-    let rows: Vec<&Row> =
-        rows.into_iter().filter(|row| !row.config.contains("feedback")).take(MAX_LINES).collect();
     let series = |wanted: &dyn Fn(&str) -> bool| -> Vec<Series> {
         let one = |(colour, row): (usize, &&Row)| {
             let curve = records.first(&row.config).into_iter().flat_map(|result| &result.curve);

@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     experiments::{Claim, Measure},
-    plan::SMOKE_STEPS,
     records::Records,
-    words::share_interval,
+    words::Share,
 };
-use crate::report::{Scores, difference, signed};
+use crate::{
+    report::{Scores, difference, mean, signed, standard_deviation},
+    runs::SMOKE_STEPS,
+};
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +40,10 @@ pub(super) struct Measured {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Checked {
     pub(super) text: String,
-    pub(super) paper: String,
+    /// What the paper says; absent where the claim is ours.
+    pub(super) paper: Option<String>,
+    pub(super) of: Vec<String>,
+    pub(super) against: Vec<String>,
     pub(super) verdict: Verdict,
     /// What was measured: one value, or one for each pair.
     pub(super) measured: Vec<Measured>,
@@ -64,50 +69,81 @@ pub(super) fn check(records: &Records) -> Vec<Checked> {
 
 fn checked(records: &Records, claim: &Claim) -> Checked {
     let measured = measure(records, claim).unwrap_or_default();
-    let too_short = |row: &String| records.of(row).any(|(_, result)| result.training.num_steps < SMOKE_STEPS);
-    let is_open = measured.is_empty()
-        || (claim.measure != Measure::StepTime && claim.of.iter().chain(&claim.against).any(too_short));
+    let words = records.file.words.iter().flat_map(|words| [&words.model, &words.against]);
+    let rows: Vec<&String> = match claim.measure {
+        Measure::StepTime => vec![], // A step is a step.
+        Measure::Names | Measure::OutsideWindow => words.collect(),
+        Measure::Loss | Measure::Reset => claim.of.iter().chain(&claim.against).collect(),
+    };
+    let is_short = |row: &&String| records.of(row).any(|(_, result)| result.training.num_steps < SMOKE_STEPS);
+    let is_open = measured.is_empty() || rows.iter().any(is_short);
     let verdict = if is_open { Verdict::Open } else { combined(claim, &measured) };
-    let (text, paper) = (claim.text.clone(), claim.paper.clone());
-    Checked { text, paper, verdict, measure: claim.measure, measured }
+    let Claim { text, paper, of, against, measure, .. } = claim.clone();
+    Checked { text, paper, of, against, verdict, measure, measured }
 }
 
 /// Measures what a claim is about; nothing where something is missing.
 fn measure(records: &Records, claim: &Claim) -> Option<Vec<Measured>> {
     let pairs = || claim.of.iter().zip(&claim.against);
-    let of_loss = |pairs: &[(Scores<'_>, Scores<'_>)]| {
-        let found = difference(pairs)?;
-        let by_seed = found.by_seed.into_values().collect();
-        Some(Measured { value: found.mean, interval: found.interval, by_seed })
-    };
-    let share = |count: usize, of: usize| {
-        let interval = Some(share_interval(count, of));
-        vec![Measured { value: count as f64 / of as f64, interval, by_seed: vec![] }]
-    };
     match claim.measure {
         Measure::Loss => {
-            let scores =
-                pairs().map(|(of, against)| (records.scores(of, false), records.scores(against, false)));
-            let scores: Vec<_> = scores.collect();
-            if claim.each {
-                return scores.chunks(1).map(of_loss).collect();
-            }
-            Some(vec![of_loss(&scores)?])
+            let scores = |(of, against): (&String, &String)| {
+                (records.scores(of, false), records.scores(against, false))
+            };
+            let scores: Vec<_> = pairs().map(scores).collect();
+            let spread = seed_spread(records);
+            let parts = if claim.each { scores.chunks(1) } else { scores.chunks(scores.len()) };
+            parts.map(|part| Some(loss(part)?.widened(spread, part.len()))).collect()
         }
         Measure::Reset => {
             let scores = claim.of.iter().map(|row| (records.reset_scores(row), records.scores(row, false)));
-            Some(vec![of_loss(&scores.collect::<Vec<_>>())?])
+            Some(vec![loss(&scores.collect::<Vec<_>>())?])
         }
-        Measure::StepTime => pairs()
-            .map(|(of, against)| {
-                let ratio = records.timings.ratio(of, against)?;
+        Measure::StepTime => {
+            let ratio = |(of, against): (&String, &String)| records.timings.ratio(of, against);
+            let measured = |pair| {
+                let ratio = ratio(pair)?;
                 Some(Measured { value: ratio.value, interval: ratio.interval, by_seed: vec![] })
-            })
-            .collect(),
-        Measure::Names => records.words.as_ref().map(|words| share(words.num_names(), words.best.len())),
-        Measure::OutsideWindow => {
-            records.words.as_ref().map(|words| share(words.num_outside_window(), words.best.len()))
+            };
+            pairs().map(measured).collect()
         }
+        Measure::Names => Some(vec![share(records.words.as_ref()?.names()?)]),
+        Measure::OutsideWindow => Some(vec![share(records.words.as_ref()?.outside_window()?)]),
+    }
+}
+
+fn loss(pairs: &[(Scores<'_>, Scores<'_>)]) -> Option<Measured> {
+    let found = difference(pairs)?;
+    let by_seed = found.by_seed.into_values().collect();
+    Some(Measured { value: found.mean, interval: found.interval, by_seed })
+}
+
+fn share(share: Share) -> Measured {
+    Measured { value: share.of_best - share.of_all, interval: share.interval, by_seed: vec![] }
+}
+
+/// Returns the standard deviation over seeds of a difference of two rows, as seen between the rows of the headline and
+/// the baseline; nothing where they have one seed.
+pub(super) fn seed_spread(records: &Records) -> Option<f64> {
+    let baseline = &records.file.baseline;
+    let others = records.file.headline.iter().filter(|row| *row != baseline);
+    let spread = |row: &String| {
+        let found = difference(&[(records.scores(row, false), records.scores(baseline, false))])?;
+        standard_deviation(&found.by_seed.into_values().collect::<Vec<_>>())
+    };
+    let variances: Vec<f64> = others.filter_map(spread).map(|spread| spread * spread).collect();
+    (!variances.is_empty()).then(|| mean(variances).sqrt())
+}
+
+impl Measured {
+    /// Adds the spread over seeds to the interval over documents: as squares, less by the number of seeds and pairs.
+    fn widened(self, spread: Option<f64>, num_pairs: usize) -> Self {
+        let Some(spread) = spread else { return self };
+        let num = (self.by_seed.len() * num_pairs).max(1) as f64;
+        let (value, seeds) = (self.value, 1.96 * spread / num.sqrt());
+        let wider =
+            |[low, high]: [f64; 2]| [value - seeds.hypot(value - low), value + seeds.hypot(high - value)];
+        Self { interval: self.interval.map(wider), ..self }
     }
 }
 
@@ -144,18 +180,19 @@ impl Checked {
         let unit = match self.measure {
             Measure::Loss | Measure::Reset => "bits/byte",
             Measure::StepTime => "times",
-            Measure::Names | Measure::OutsideWindow => "of the words",
+            Measure::Names | Measure::OutsideWindow => "of the words more than of all",
+        };
+        let write = |value: f64| match self.measure {
+            Measure::Loss | Measure::Reset => signed(value),
+            Measure::StepTime => format!("{value:.2}"),
+            Measure::Names | Measure::OutsideWindow => format!("{value:+.2}").replace('-', "−"),
         };
         let one = |measured: &Measured| {
-            let write = |value: f64| match self.measure {
-                Measure::Loss | Measure::Reset => signed(value),
-                _ => format!("{value:.2}"),
-            };
-            let interval = measured
-                .interval
-                .map_or(String::new(), |[low, high]| format!(" [{}, {}]", write(low), write(high)));
+            let ends = measured.interval.map(|ends| ends.map(write));
+            let interval = ends.map_or(String::new(), |[low, high]| format!(" [{low}, {high}]"));
             let seeds = match measured.by_seed.len() {
-                0 | 1 => String::new(),
+                0 => String::new(),
+                1 => " (1 seed)".into(),
                 n => format!(" ({n} seeds)"),
             };
             format!("{}{interval}{seeds}", write(measured.value))
@@ -177,7 +214,7 @@ mod tests {
             each: false,
             above,
             below,
-            paper: String::new(),
+            paper: None,
         }
     }
 
@@ -202,6 +239,19 @@ mod tests {
         assert_eq!(verdict(&same, &measured(1.06, 1.1, &[])), Verdict::DoesNotHold);
         assert_eq!(verdict(&same, &measured(0.9, 1.1, &[])), Verdict::Undecided);
         assert_eq!(verdict(&same, &Measured { interval: None, ..measured(1., 1., &[]) }), Verdict::Undecided);
+    }
+
+    #[test]
+    fn the_spread_over_seeds_makes_intervals_wider() {
+        let one = Measured { value: -0.03, interval: Some([-0.06, -0.01]), by_seed: vec![-0.03] };
+        assert_eq!(one.clone().widened(None, 1), one);
+        // 1.96 · 0.0204 = 0.04: 0.03 and 0.04 make 0.05, 0.02 and 0.04 make 0.0447.
+        let [low, high] = one.clone().widened(Some(0.04 / 1.96), 1).interval.unwrap();
+        assert!((low + 0.08).abs() < 1e-9 && (high - 0.01472).abs() < 1e-5, "[{low}, {high}]");
+        // Four runs of each kind halve it.
+        let four = Measured { by_seed: vec![-0.03; 2], ..one };
+        let [low, _] = four.widened(Some(0.08 / 1.96), 2).interval.unwrap();
+        assert!((low + 0.08).abs() < 1e-9, "{low}");
     }
 
     #[test]

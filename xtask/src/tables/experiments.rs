@@ -66,6 +66,12 @@ pub(super) struct Experiment {
     /// Rows that are drawn as lines over their parameters.
     #[serde(default)]
     pub(super) series: Vec<RowSeries>,
+    /// Rows that are drawn as lines over tokens, time and position.
+    #[serde(default)]
+    pub(super) lines: Vec<String>,
+    /// Quantities of the paper that stand beside the rows.
+    #[serde(default)]
+    pub(super) quantities: Vec<String>,
     /// Every test document is scored whole, after training.
     #[serde(default)]
     pub(super) whole_split: bool,
@@ -113,13 +119,13 @@ pub(super) struct Claim {
     pub(super) of: Vec<String>,
     #[serde(default)]
     pub(super) against: Vec<String>,
-    /// Each pair must lie in the region, not their mean.
+    /// Each pair must lie in the region, not their mean; so it is always for step times.
     #[serde(default)]
     pub(super) each: bool,
     pub(super) above: Option<f64>,
     pub(super) below: Option<f64>,
-    /// What the paper says.
-    pub(super) paper: String,
+    /// What the paper says; absent where the claim is ours.
+    pub(super) paper: Option<String>,
 }
 
 /// What a claim is about.
@@ -132,9 +138,9 @@ pub(super) enum Measure {
     Reset,
     /// Ratio of times per token.
     StepTime,
-    /// Share of names and identifiers among the words that gain most.
+    /// Share of names and identifiers among the words that gain most, less that among all words.
     Names,
-    /// Share of words that had not occurred in the window among those that gain most.
+    /// The same of words that had not occurred in the window.
     OutsideWindow,
 }
 
@@ -214,7 +220,7 @@ impl Experiments {
             }
             known(&format!("table {}, reference", table.name), &table.reference)?;
             let against = table.rows.iter().filter_map(|row| row.against.as_ref());
-            let plotted = table.series.iter().flat_map(|series| &series.rows);
+            let plotted = table.series.iter().flat_map(|series| &series.rows).chain(&table.lines);
             against.chain(plotted).try_for_each(|name| known(&format!("table {}", table.name), name))?;
         }
         if let Some(words) = &self.file.words {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use brt_report::{BuildFacts, Evaluation, RunResult, TimingResult};
 
-use super::records::Records;
+use super::{claims, records::Records};
 use crate::report::thousands;
 
 /// Returns what the numbers stand on, as names and values.
@@ -24,7 +24,7 @@ pub(super) fn facts(records: &Records) -> Vec<(&'static str, String)> {
     facts.push(("device", all(&|r| format!("{}, {}", r.machine.device, r.machine.cpu_capability))));
     facts.push(("threads of a run", all(&|r| r.machine.num_threads.to_string())));
     facts.push(("system", all(&|r| r.machine.os.clone())));
-    facts.extend(records.timings.any().map(|timing| ("step times", step_times(timing))));
+    facts.extend(step_times(records).map(|times| ("step times", times)));
     let program = |r: &RunResult| {
         let BuildFacts { brt_version, commit, libtorch_version, tch_version } = &r.build;
         format!("brt {brt_version}, commit {commit}, libtorch {libtorch_version}, tch {tch_version}")
@@ -41,19 +41,31 @@ fn test_text(test: &Evaluation) -> String {
     };
     let groups: BTreeSet<&str> = test.documents.iter().map(|document| document.group.as_str()).collect();
     let [documents, groups] = [test.documents.len(), groups.len()];
-    format!("{documents} documents in {groups} groups, {} bytes scored{limit}", thousands(bytes))
+    let per_token = bytes as f64 / test.num_tokens().max(1) as f64;
+    let bytes = thousands(bytes);
+    format!(
+        "{documents} documents in {groups} groups, {bytes} bytes scored{limit}; {per_token:.2} bytes a token"
+    )
 }
 
-fn step_times(timing: &TimingResult) -> String {
-    let rounds = timing.contestants.first().map_or(0, |timed| timed.step_secs.len());
-    let threads = match timing.machine.num_threads {
-        1 => "1 thread".into(),
-        n => format!("{n} threads"),
+/// Returns under which conditions steps were timed, over all measurements.
+fn step_times(records: &Records) -> Option<String> {
+    let timings: Vec<&TimingResult> = records.timings.all().collect();
+    let range = |values: Vec<f64>| {
+        let ends = [f64::min, f64::max].map(|end| values.iter().copied().reduce(end).unwrap_or(f64::NAN));
+        format!("{:.2} to {:.2}", ends[0], ends[1])
     };
-    format!(
-        "{}, {threads}, {rounds} rounds with the baseline in turn, load average {:.2} before",
-        timing.machine.device, timing.load_average
-    )
+    let list = |values: BTreeSet<String>| values.into_iter().collect::<Vec<_>>().join(", ");
+    (!timings.is_empty()).then(|| {
+        format!(
+            "{}, threads: {}, rounds: {}; load average before: {}; median step of the baseline: {} s",
+            list(timings.iter().map(|timing| timing.machine.device.clone()).collect()),
+            list(timings.iter().map(|timing| timing.machine.num_threads.to_string()).collect()),
+            list(timings.iter().map(|timing| timing.contestants[0].step_secs.len().to_string()).collect()),
+            range(timings.iter().map(|timing| timing.load_average).collect()),
+            range(timings.iter().map(|timing| timing.contestants[0].median_step_secs()).collect()),
+        )
+    })
 }
 
 /// Returns what a reader must know before believing the tables.
@@ -82,12 +94,23 @@ pub(super) fn notes(records: &Records) -> Vec<String> {
 }
 
 /// Returns how the columns are to be read.
-pub(super) fn legend() -> &'static str {
-    "bits/byte: mean over the test documents, lower is better; with several seeds their mean ± standard deviation, else one \
-     seed. Differences are paired by document and seed, below 0 is better; intervals are 95 % of a bootstrap over groups of \
-     documents and do not cover the spread over seeds, so a claim also needs every seed on its side. Of so many claims one or two \
-     would be decided wrongly by chance. Step times are per token, medians of steps taken in turn with the baseline's in one \
-     process while nothing else ran, relative to the row that the difference is taken from. Letters stand for where a number \
-     of the paper was found; an empty cell was not found. The paper's numbers are of other data and other sizes: what can be \
-     compared is the order of rows, not the values."
+pub(super) fn legend(records: &Records) -> String {
+    let seeds = match claims::seed_spread(records) {
+        Some(spread) => format!(
+            "intervals of claims are wider by the spread over seeds, a standard deviation of {spread:.4} bits/byte in the \
+             differences of the headline's rows, and a claim also needs every seed on its side"
+        ),
+        None => {
+            "with one seed of each row nothing is known of the spread over seeds, which they do not cover"
+                .into()
+        }
+    };
+    format!(
+        "bits/byte: mean over the test documents, lower is better; with several seeds their mean ± standard deviation. \
+         Differences are paired by document and seed, below 0 is better; intervals are 95 % of a bootstrap over groups of \
+         documents; {seeds}. Of so many claims one or two would be decided wrongly by chance. Step times are per token, \
+         medians of steps taken in turn with the baseline's in one process, relative to the row that the difference is taken \
+         from. Letters stand for where a number of the paper was found; an empty cell was not found. The paper's numbers are \
+         of other data and other sizes: what can be compared is the order of rows, not the values."
+    )
 }

@@ -9,7 +9,7 @@ use super::{
     experiments::{Experiment, Row},
     records::Records,
     timing::Ratio,
-    words::{Gain, WordGains, is_name},
+    words::{Gain, Share, WordGains},
 };
 use crate::report::{
     Difference, NONE, Scores, Table, difference, document_bits, mean, signed, standard_deviation, thousands,
@@ -18,7 +18,8 @@ use crate::report::{
 /// Returns the rows of one table, each number linked to the folder of its run.
 pub(super) fn table(records: &Records, table: &Experiment) -> Table {
     let paper_rows: Vec<&str> = table.rows.iter().filter_map(|row| row.paper.as_deref()).collect();
-    let paper = records.paper.quantities(&paper_rows);
+    let mut paper = records.paper.quantities(&paper_rows);
+    paper.retain(|(quantity, _)| table.quantities.iter().any(|wanted| wanted == quantity));
     let has_reset =
         !table.whole_split && table.rows.iter().any(|row| !records.reset_scores(&row.config).is_empty());
     let mut header: Vec<String> = ["row", "parameters (M)"].map(String::from).into();
@@ -27,7 +28,7 @@ pub(super) fn table(records: &Records, table: &Experiment) -> Table {
     }
     header.push("bits/byte".into());
     header.push(match table.rows.iter().any(|row| row.against.is_some()) {
-        true => "difference to the same size without recurrence [95 %]".into(),
+        true => "difference to its own baseline [95 %]".into(),
         false => format!("difference to {} [95 %]", label_of(table, &table.reference)),
     });
     header.extend(has_reset.then(|| "bits/byte, state reset".to_owned()));
@@ -63,7 +64,8 @@ fn measured(records: &Records, table: &Experiment, row: &Row, has_reset: bool) -
     }));
     if table.whole_split {
         let perplexities = scores.values().filter_map(|scores| scores.word_perplexity());
-        cells.push(spread(&perplexities.map(|(perplexity, _)| perplexity).collect::<Vec<_>>(), 2));
+        let perplexity = spread(&perplexities.map(|(perplexity, _)| perplexity).collect::<Vec<_>>(), 2);
+        cells.push(linked(perplexity, records.folder(&row.config)));
     }
     cells.push(linked(spread(&bits(&scores), 4), records.folder(&row.config)));
     let reference = table.reference_of(row);
@@ -71,14 +73,15 @@ fn measured(records: &Records, table: &Experiment, row: &Row, has_reset: bool) -
     let found = of_reference.and_then(|other| difference(&[(scores, other)]));
     cells.push(found.as_ref().map_or(NONE.into(), with_interval));
     if has_reset {
-        cells.push(spread(&bits(&records.reset_scores(&row.config)), 4));
+        cells.push(linked(spread(&bits(&records.reset_scores(&row.config)), 4), records.folder(&row.config)));
     }
-    cells.push(records.timings.ratio(&row.config, reference).map_or(NONE.into(), ratio));
+    let time = records.timings.ratio(&row.config, reference).map_or(NONE.into(), ratio);
+    cells.push(linked(time, Some(format!("timing/{}.json", row.config))));
     cells
 }
 
 /// Returns bits/byte for each seed.
-fn bits(scores: &Scores<'_>) -> Vec<f64> {
+pub(super) fn bits(scores: &Scores<'_>) -> Vec<f64> {
     scores.values().map(|scores| mean(document_bits(scores).into_values())).collect()
 }
 
@@ -94,7 +97,7 @@ fn linked(number: String, folder: Option<String>) -> String {
 /// Returns why a row has no result.
 fn state_of(records: &Records, row: &Row) -> String {
     let prefix = format!("{}-seed", row.config);
-    if records.failures.keys().any(|name| name.starts_with(&prefix)) {
+    if records.failures.keys().any(|name| *name == row.config || name.starts_with(&prefix)) {
         "failed".into()
     } else {
         "not run".into()
@@ -113,10 +116,13 @@ fn spread(values: &[f64], decimals: usize) -> String {
 }
 
 fn with_interval(difference: &Difference) -> String {
-    match difference.interval {
-        Some([low, high]) => format!("{}\n[{}, {}]", signed(difference.mean), signed(low), signed(high)),
-        None => signed(difference.mean),
-    }
+    let ends = difference.interval.map(|ends| ends.map(signed));
+    let interval = ends.map_or(String::new(), |[low, high]| format!("[{low}, {high}], "));
+    let seeds = match difference.by_seed.len() {
+        1 => "1 seed".into(),
+        n => format!("{n} seeds"),
+    };
+    format!("{}\n{interval}{seeds}", signed(difference.mean))
 }
 
 fn ratio(ratio: Ratio) -> String {
@@ -134,20 +140,26 @@ pub(super) fn claims(checked: &[Checked]) -> Table {
             true => NONE.into(),
             false => claim.numbers(),
         };
-        vec![claim.text.clone(), claim.verdict.name().into(), numbers, claim.paper.clone()]
+        vec![
+            claim.text.clone(),
+            claim.verdict.name().into(),
+            numbers,
+            claim.paper.clone().unwrap_or_else(|| "(ours)".into()),
+        ]
     };
     let rows: Vec<_> = checked.iter().map(row).collect();
     Table { num_text_columns: header.len(), ..Table::new(header, rows) }
 }
 
-/// Returns the answer in one sentence.
+/// Returns the answer in one sentence: what became of the paper's conclusions, without our own.
 pub(super) fn verdict(checked: &[Checked]) -> String {
-    let count = |verdict| checked.iter().filter(|claim| claim.verdict == verdict).count();
+    let of_paper: Vec<&Checked> = checked.iter().filter(|claim| claim.paper.is_some()).collect();
+    let count = |verdict| of_paper.iter().filter(|claim| claim.verdict == verdict).count();
     let [hold, fail, undecided, open] =
         [Verdict::Holds, Verdict::DoesNotHold, Verdict::Undecided, Verdict::Open].map(count);
     let mut text = format!(
         "Of {} conclusions of the paper {hold} hold at this size, {fail} do not, {undecided} are undecided",
-        checked.len()
+        of_paper.len()
     );
     if open > 0 {
         text += &format!(", {open} are open: their rows have not been trained, or too short");
@@ -155,12 +167,12 @@ pub(super) fn verdict(checked: &[Checked]) -> String {
     text
 }
 
-/// Returns bits/byte after as long as the reference takes, from the validation curves; nothing without step times or
-/// curves.
+/// Returns validation loss after as long as the reference takes, from the curves; nothing without step times or curves.
 pub(super) fn equal_time(records: &Records, table: &Experiment) -> Option<Table> {
     let reference = &table.reference;
     let end = |row: &str| {
-        Some(records.first(row)?.training.num_tokens as f64 * records.timings.secs_per_token(row)?)
+        let num_tokens = records.first(row)?.training.num_tokens;
+        Some(num_tokens as f64 * records.timings.secs_per_token(row)?)
     };
     let time = end(reference)?;
     let at = |row: &str, secs: f64| -> Option<f64> {
@@ -171,22 +183,17 @@ pub(super) fn equal_time(records: &Records, table: &Experiment) -> Option<Table>
         interpolated(&points.collect::<Vec<_>>(), secs)
     };
     let base = at(reference, time)?;
-    let header = [
-        "row",
-        "seconds of training",
-        "validation bits/byte at the end",
-        "at equal time",
-        "difference at equal time",
-    ];
+    let header = ["row", "training (s)", "validation bits/byte at its end", "at equal time", "difference"];
     let rows = table.rows.iter().filter_map(|row| {
         let (secs, there) = (end(&row.config)?, at(&row.config, time)?);
-        Some(vec![
-            row.label().into(),
-            format!("{secs:.0}"),
-            format!("{:.4}", at(&row.config, secs)?),
-            format!("{there:.4}"),
-            signed(there - base),
-        ])
+        let last = format!("{:.4}", at(&row.config, secs)?);
+        // A step's worth of difference is none.
+        let there_text = match secs < 0.99 * time {
+            true => format!("{there:.4}\nended at {secs:.0} s"),
+            false => format!("{there:.4}"),
+        };
+        let difference = if row.config == *reference { NONE.into() } else { signed(there - base) };
+        Some(vec![row.label().into(), format!("{secs:.0}"), last, there_text, difference])
     });
     Some(Table::new(header, rows.collect()))
 }
@@ -207,7 +214,7 @@ fn interpolated(points: &[(f64, f64)], x: f64) -> Option<f64> {
 /// Returns other systems' word perplexities that the paper gives beside its own.
 pub(super) fn published_perplexities(records: &Records) -> Table {
     let header = ["published", "word perplexity, PG-19 test", "source"];
-    let rows = records.paper.others("pg19_word_perplexity", &[]).into_iter();
+    let rows = records.paper.all("pg19_word_perplexity").into_iter();
     let row = |(name, number): (&str, &super::paper::Number)| {
         vec![name.to_owned(), number.value.clone(), number.source.clone()]
     };
@@ -232,14 +239,19 @@ pub(super) fn distances(words: &WordGains) -> Table {
 
 /// Returns what the words that gain most are, in one sentence.
 pub(super) fn words(words: &WordGains) -> String {
-    let of = words.best.len();
+    let percent = |share: Option<Share>| {
+        share.map_or(NONE.into(), |Share { of_best, of_all, .. }| {
+            format!("{:.0} % ({:.0} % of all words)", 100. * of_best, 100. * of_all)
+        })
+    };
     format!(
-        "Of the {of} words that gain most ({} in each of {} test documents), {} are names or identifiers, {} had not occurred \
+        "Of the {} words that gain most ({} in each of {} test documents), {} are names or identifiers, {} had not occurred \
          in the last {} tokens, and {} of these had occurred before",
-        of / words.num_documents.max(1),
+        words.best.len(),
+        words.per_document,
         words.num_documents,
-        words.num_names(),
-        words.num_outside_window(),
+        percent(words.names()),
+        percent(words.outside_window()),
         words.window_len,
         words.num_recalled()
     )
@@ -260,6 +272,28 @@ pub(super) fn example(gain: &Gain) -> String {
         None => "it had not occurred".into(),
         Some(distance) => format!("it last occurred {} tokens before", thousands(distance)),
     };
-    let kind = if is_name(&gain.word) { "a name or identifier; " } else { "" };
+    let kind = if gain.is_name { "a name or identifier; " } else { "" };
     format!("{:.1} bits saved of {:.1}; {kind}{last}", gain.bits, gain.bits + gain.model_bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_are_read_between_their_points() {
+        let curve = [(1., 4.), (2., 3.), (4., 2.)];
+        for (x, expected) in
+            [(1., Some(4.)), (1.5, Some(3.5)), (3., Some(2.5)), (4., Some(2.)), (9., Some(2.)), (0.5, None)]
+        {
+            assert_eq!(interpolated(&curve, x), expected, "{x}");
+        }
+        assert_eq!(interpolated(&[], 1.), None);
+    }
+
+    #[test]
+    fn numbers_are_linked_without_their_small_print() {
+        assert_eq!(linked("1.5\n± 0.1".into(), Some("runs/a/".into())), "[1.5](runs/a/)\n± 0.1");
+        assert_eq!(linked(NONE.into(), Some("runs/a/".into())), NONE);
+    }
 }

@@ -1,6 +1,6 @@
 //! The words of a scored text: what each costs two models, and where it last occurred.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::words::Gain;
 
@@ -14,6 +14,9 @@ const CONTEXT_CHARS: usize = 90;
 /// A document's tokens and what they cost.
 #[derive(Debug, Default)]
 pub(super) struct Scored {
+    pub(super) name: String,
+    /// Documents of one group are not independent.
+    pub(super) group: String,
     pub(super) texts: Vec<String>,
     pub(super) nats: Vec<f64>,
 }
@@ -39,20 +42,29 @@ pub(super) struct Occurrence<'a> {
     pub(super) distance: Option<u64>,
     pub(super) bits: f64,
     model_bits: f64,
+    /// Whether it looks like a name or an identifier.
+    pub(super) is_name: bool,
 }
 
 /// Returns every word of a document, in order.
 ///
 /// A word is a run of letters, digits and underscores of three or more characters; a token belongs to the word that its
-/// first such character is in.
+/// first such character is in, and a word without a token of its own is left out. A name or an identifier has an
+/// underscore or a digit in it, or a capital letter where the document never has it in small letters.
 pub(super) fn occurrences<'a>(text: &'a str, scored: &Scored, other: &Scored) -> Vec<Occurrence<'a>> {
     let starts = scored.starts();
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    // The byte of a token that says which word it belongs to; none for spaces and signs.
-    let place = |token: usize| scored.texts[token].find(is_part).map(|at| starts[token] + at);
+    // The byte of a token that says which word it belongs to; none for spaces and signs. A token without text is the
+    // beginning of the character that comes next.
+    let place = |token: usize| match scored.texts[token].as_str() {
+        "" => Some(starts[token]),
+        text => text.find(is_part).map(|at| starts[token] + at),
+    };
+    let words = || text.split(|c| !is_part(c)).filter(|word| !word.is_empty());
+    let all: HashSet<&str> = words().collect();
     let mut last: HashMap<&str, (usize, usize)> = HashMap::new();
     let (mut found, mut next) = (vec![], 0);
-    for word in text.split(|c| !is_part(c)).filter(|word| !word.is_empty()) {
+    for word in words() {
         let start = word.as_ptr() as usize - text.as_ptr() as usize;
         let is_before = |token: usize| place(token).is_none_or(|at| at < start);
         while next < starts.len() && is_before(next) {
@@ -63,7 +75,7 @@ pub(super) fn occurrences<'a>(text: &'a str, scored: &Scored, other: &Scored) ->
         while next < starts.len() && place(next).is_none_or(|at| at < end) && starts[next] < end {
             next += 1;
         }
-        if word.chars().count() < MIN_CHARS {
+        if word.chars().count() < MIN_CHARS || first == next {
             continue;
         }
         let bits = |nats: &[f64]| nats[first..next].iter().sum::<f64>() * BITS_PER_NAT;
@@ -76,9 +88,15 @@ pub(super) fn occurrences<'a>(text: &'a str, scored: &Scored, other: &Scored) ->
             distance: before.map(|(token, _)| (first - token) as u64),
             bits: bits(&other.nats) - model_bits,
             model_bits,
+            is_name: is_name(word, &all),
         });
     }
     found
+}
+
+fn is_name(word: &str, all: &HashSet<&str>) -> bool {
+    word.chars().any(|c| c == '_' || c.is_ascii_digit())
+        || (word.chars().any(char::is_uppercase) && !all.contains(word.to_lowercase().as_str()))
 }
 
 /// Returns the words that gain most, the largest gain first; each word once.
@@ -95,7 +113,7 @@ pub(super) fn top(mut words: Vec<Occurrence<'_>>, count: usize) -> Vec<Occurrenc
 
 impl Occurrence<'_> {
     /// Returns the word with the text before it and around its last occurrence.
-    pub(super) fn gain(&self, document: &str, text: &str) -> Gain {
+    pub(super) fn gain(&self, scored: &Scored, text: &str) -> Gain {
         let before = |at: usize| {
             let begin =
                 text[..at].char_indices().rev().take(CONTEXT_CHARS).last().map_or(at, |(place, _)| place);
@@ -107,11 +125,13 @@ impl Occurrence<'_> {
             text[at..end].to_owned()
         };
         Gain {
-            document: document.into(),
+            document: scored.name.clone(),
+            group: scored.group.clone(),
             word: self.word.into(),
             bits: self.bits,
             model_bits: self.model_bits,
             distance: self.distance,
+            is_name: self.is_name,
             before: before(self.start),
             last: self.last_start.map(|start| [before(start), after(start + self.word.len())]),
         }

@@ -26,6 +26,7 @@ pub(super) struct Report {
     pub(super) markdown: String,
     pub(super) html: String,
     pub(super) plots: Vec<(String, String)>,
+    pub(super) checked: Vec<Checked>,
     /// The claims in Markdown, for the terminal.
     pub(super) claims: String,
     pub(super) verdict: String,
@@ -37,12 +38,11 @@ impl Report {
         let checked = claims::check(records);
         let verdict = layout::verdict(&checked);
         let title = format!("{}: {}", records.file.title, records.corpus);
-        let wanted = records.file.tables.iter().filter(|table| records.only.contains(&table.name));
-        let mut sections: Vec<Section> = wanted.map(|table| section(records, table)).collect();
+        let mut sections: Vec<Section> = records.tables().map(|table| section(records, table)).collect();
         sections.extend(words(records));
         let mut forms = Forms::default();
         forms.lead(&title, &verdict, &facts::notes(records));
-        forms.claims(&checked);
+        forms.claims(&checked, &facts::legend(records));
         for section in &sections {
             forms.add(&section.markdown(), &section.html());
         }
@@ -53,7 +53,14 @@ impl Report {
         forms.failures(records);
         let plots = sections.into_iter().flat_map(|section| section.plots).collect();
         let claims = layout::claims(&checked).markdown();
-        Self { markdown: forms.markdown, html: report::page(&title, &forms.body), plots, claims, verdict }
+        Self {
+            markdown: forms.markdown,
+            html: report::page(&title, &forms.body),
+            plots,
+            checked,
+            claims,
+            verdict,
+        }
     }
 }
 
@@ -82,7 +89,7 @@ impl Forms {
         self.add("", "</header>\n");
     }
 
-    fn claims(&mut self, checked: &[Checked]) {
+    fn claims(&mut self, checked: &[Checked], legend: &str) {
         let class = |row: usize| match checked[row].verdict {
             Verdict::Holds => "holds",
             Verdict::DoesNotHold => "fails",
@@ -97,7 +104,6 @@ impl Forms {
                 &format!("<h2>{heading}</h2>\n{html}"),
             );
         }
-        let legend = facts::legend();
         self.add(&format!("{legend}\n"), &format!("<p class=\"legend\">{}</p>\n", escape(legend)));
     }
 
@@ -142,9 +148,9 @@ const PUBLISHED: &str =
     "What the paper gives for PG-19; other data and other words: not to be compared with the above.";
 
 /// What the second table of models says.
-const EQUAL_TIME: &str = "At equal time: the validation loss when the reference has ended, by the measured steps. A row that is slower \
-    is then in the middle of its schedule, its rate still high, so it is better than it looks; `--budget` in minutes trains every row \
-    for as long.";
+const EQUAL_TIME: &str = "At equal time: the validation loss when the reference has ended, by the measured steps, one seed. A \
+    slower row is then in the middle of its schedule, its rate still high, and is better than it looks; a faster one has ended \
+    before and could have trained on. `--budget` in minutes trains every row for as long, to its end.";
 
 fn words(records: &Records) -> Option<Section> {
     let (found, wanted) = (records.words.as_ref()?, records.file.words.as_ref()?);

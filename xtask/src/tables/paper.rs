@@ -85,12 +85,10 @@ impl Paper {
             .collect()
     }
 
-    /// Returns the rows that have a quantity and are not among those that are given.
-    pub(super) fn others<'a>(&'a self, quantity: &str, rows: &[&str]) -> Vec<(&'a str, &'a Number)> {
-        let others = self.numbers.iter().filter(|numbers| !rows.contains(&numbers.row.as_str()));
-        others
-            .filter_map(|numbers| Some((numbers.row.as_str(), numbers.by_quantity.get(quantity)?)))
-            .collect()
+    /// Returns the rows that have a quantity, with it.
+    pub(super) fn all(&self, quantity: &str) -> Vec<(&str, &Number)> {
+        let rows = self.numbers.iter().filter(|numbers| numbers.by_quantity.contains_key(quantity));
+        rows.map(|numbers| (numbers.row.as_str(), &numbers.by_quantity[quantity])).collect()
     }
 }
 
@@ -108,7 +106,7 @@ mod tests {
         let columns: Vec<_> =
             paper.quantities(&["XL:512"]).into_iter().map(|(quantity, _)| quantity).collect();
         assert_eq!(columns, ["relative_step_time", "pg19_tokens", "arxiv_tokens", "github_tokens"]);
-        assert!(paper.others("pg19_word_perplexity", &[]).len() >= 5);
+        assert!(paper.all("pg19_word_perplexity").len() >= 5);
 
         let text = fs::read_to_string(root.join(FILE)).unwrap();
         for (from, to, expected) in [

@@ -1,13 +1,13 @@
 //! Which runs are to be made, in which order, and what they will cost.
 
-use super::{budget::Budget, experiments::Experiments, request::Request, timing::Timings};
+use std::fs;
+
+use super::{experiments::Experiments, request::Request, timing::Timings};
 use crate::{
     report::{NONE, Table, thousands},
     runs::{self, Job},
 };
 
-/// Runs of fewer steps test the programs, not the models.
-pub(super) const SMOKE_STEPS: u64 = 500;
 /// Share of a run's time that evaluation and its start take, beside training: as seen at the laptop's size.
 const EVALUATION_SHARE: f64 = 0.15;
 
@@ -39,14 +39,27 @@ pub(super) fn runs(request: &Request, timings: &Timings) -> Vec<Planned> {
         .collect()
 }
 
+/// Returns the runs of any row and seed that the folder has beside those that are planned.
+pub(super) fn others(request: &Request, timings: &Timings, planned: &[Planned]) -> Vec<Planned> {
+    let rows = Experiments::row_names(&request.experiments.file.tables);
+    let entries = fs::read_dir(request.out.join("runs")).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let run = |name: String| {
+        let (row, seed) = name.rsplit_once("-seed")?;
+        let seed = seed.parse().ok().filter(|_| rows.contains(&row))?;
+        let is_planned = planned.iter().any(|run| run.job.name == name);
+        if is_planned { None } else { self::planned(request, timings, row, seed) }
+    };
+    names.filter_map(run).collect()
+}
+
 fn planned(request: &Request, timings: &Timings, row: &str, seed: u64) -> Option<Planned> {
     let timed = timings.row(row)?;
-    let (tokens_per_step, num_steps) = match request.budget {
-        Some(budget) => {
-            (timed.tokens_per_step, budget.num_steps(timed.tokens_per_step, timed.median_step_secs()))
-        }
-        None => (timed.num_tokens / timed.num_steps.max(1), timed.num_steps),
-    };
+    // Of a whole step: the measured one may be a part of it.
+    let tokens_per_step = timed.num_tokens / timed.num_steps.max(1);
+    let step_secs = timings.secs_per_token(row)? * tokens_per_step as f64;
+    let num_steps =
+        request.budget.map_or(timed.num_steps, |budget| budget.num_steps(tokens_per_step, step_secs));
     let name = format!("{row}-seed{seed}");
     let job = Job {
         folder: request.out.join("runs").join(&name),
@@ -57,8 +70,7 @@ fn planned(request: &Request, timings: &Timings, row: &str, seed: u64) -> Option
         num_steps,
         arguments: arguments(request, num_steps),
     };
-    let training_secs = (num_steps * tokens_per_step) as f64 * timings.secs_per_token(row)?;
-    let secs = training_secs / (1. - EVALUATION_SHARE);
+    let secs = num_steps as f64 * step_secs / (1. - EVALUATION_SHARE);
     Some(Planned { row: row.into(), job, secs, disk_bytes: timed.disk_bytes })
 }
 
@@ -66,7 +78,7 @@ fn planned(request: &Request, timings: &Timings, row: &str, seed: u64) -> Option
 fn arguments(request: &Request, num_steps: u64) -> Vec<String> {
     let mut arguments: Vec<String> = vec![];
     let mut set = |key: &str, value: &str| arguments.extend([format!("--{key}"), value.to_owned()]);
-    if let Some(Budget::Tokens(_) | Budget::Minutes(_)) = request.budget {
+    if request.budget.is_some() {
         // Parts of the run that do not depend on its length.
         for (key, part) in [
             ("train.num_steps", 1),

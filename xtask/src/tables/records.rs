@@ -4,7 +4,13 @@ use std::{collections::BTreeMap, path::Path};
 
 use brt_report::{Evaluation, RunResult, read_json};
 
-use super::{experiments::File, paper::Paper, timing::Timings, words::WordGains};
+use super::{
+    experiments::{Experiment, File},
+    paper::Paper,
+    request::Request,
+    timing::Timings,
+    words::WordGains,
+};
 use crate::{failure::Result, report::Scores};
 
 /// Where a run's scores on the whole test split are.
@@ -13,8 +19,8 @@ pub(super) const WHOLE_TEST: &str = "whole-test.json";
 /// Everything that is known.
 pub(super) struct Records {
     pub(super) file: File,
-    /// Names of the tables that are shown.
-    pub(super) only: Vec<String>,
+    /// Names of the tables that were asked for.
+    only: Vec<String>,
     pub(super) corpus: String,
     pub(super) timings: Timings,
     /// Results by row and seed.
@@ -29,7 +35,9 @@ pub(super) struct Records {
 
 impl Records {
     /// Returns records without any run.
-    pub(super) fn new(file: File, only: Vec<String>, corpus: String, timings: Timings, paper: Paper) -> Self {
+    pub(super) fn new(request: &Request, timings: Timings, paper: Paper) -> Self {
+        let (file, only) = (request.experiments.file.clone(), request.only.clone());
+        let corpus = request.corpus.to_string();
         let (results, whole, failures, words) = Default::default();
         Self { file, only, corpus, timings, results, whole, failures, words, paper }
     }
@@ -56,6 +64,12 @@ impl Records {
             self.whole.entry(row.into()).or_default().extend(carried.map(|carried| (seed, carried)));
         }
         Ok(())
+    }
+
+    /// Returns the tables that are shown: those that were asked for, and those whose rows are all there.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Experiment> {
+        let is_whole = |table: &Experiment| table.rows.iter().all(|row| self.first(&row.config).is_some());
+        self.file.tables.iter().filter(move |table| self.only.contains(&table.name) || is_whole(table))
     }
 
     /// Returns the results of a row by seed.

@@ -27,8 +27,8 @@ pub(super) struct Request {
     /// Seeds of every row, where the user said a number.
     pub(super) seeds: Option<u64>,
     pub(super) slots: Vec<Slot>,
-    /// Rows of a measured step, where a whole one is too much.
-    pub(super) rows: Option<u64>,
+    /// Into how many parts the rows of a step are divided of which one is timed, where a whole step is too much.
+    pub(super) parts: Option<u64>,
     pub(super) dry_run: bool,
     pub(super) out: PathBuf,
 }
@@ -55,8 +55,11 @@ impl Request {
     /// Checks the flags and reads the experiments.
     pub(super) fn new(root: &Path, flags: &flags::Tables) -> Result<Self> {
         let preset = flags.preset.as_deref().unwrap_or("laptop");
-        if flags.configs.is_none() && !matches!(preset, "laptop" | "paper") {
+        if !matches!(preset, "laptop" | "paper") {
             return fail(format!("--preset: expected laptop or paper, got {preset}"));
+        }
+        if flags.preset.is_some() && flags.configs.is_some() {
+            return fail("--preset and --configs: expected one of them, got both");
         }
         let folder = flags.configs.clone().unwrap_or_else(|| root.join("benchmarks/configs").join(preset));
         let experiments = Experiments::load(&folder)?;
@@ -69,16 +72,19 @@ impl Request {
             Ok(budget) => budget.or(experiments.file.budget),
             Err(why) => return fail(format!("--budget: {why}")),
         };
-        if flags.seeds == Some(0) || flags.rows == Some(0) {
-            return fail("--seeds and --rows: expected at least 1, got 0");
+        for (name, number) in [("--seeds", flags.seeds), ("--parts", flags.parts)] {
+            if number == Some(0) {
+                return fail(format!("{name}: expected at least 1, got 0"));
+            }
         }
         let only = only(&experiments, flags.only.as_deref())?;
-        let name = format!("runs/tables-{preset}-{}", corpus.short_name());
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("runs/tables-{name}-{}", corpus.short_name());
         let out = flags.out.clone().unwrap_or_else(|| root.join(name));
         let out = std::path::absolute(&out).context(|| format!("--out {}", out.display()))?;
         let slots = slots(flags.devices.as_deref())?;
-        let (seeds, rows, dry_run) = (flags.seeds, flags.rows, flags.dry_run);
-        Ok(Self { experiments, only, corpus, budget, seeds, slots, rows, dry_run, out })
+        let (seeds, parts, dry_run) = (flags.seeds, flags.parts, flags.dry_run);
+        Ok(Self { experiments, only, corpus, budget, seeds, slots, parts, dry_run, out })
     }
 
     /// Returns the folder of the prepared corpus.
@@ -94,10 +100,10 @@ impl Request {
         self.experiments.file.tables.iter().filter(|table| self.only.contains(&table.name))
     }
 
-    /// Writes down what may not change, or checks that it has not.
+    /// Writes down what may not change, or checks that it has not. A dry run leaves nothing that binds.
     pub(super) fn keep(&self) -> Result {
         let path = self.out.join("plan.json");
-        let plan = Plan {
+        let mut plan = Plan {
             corpus: self.corpus.to_string(),
             budget: self.budget,
             set: self.experiments.set(),
@@ -113,8 +119,11 @@ impl Request {
                     differences.join(", ")
                 ));
             }
+            for (name, text) in old.config_texts {
+                plan.config_texts.entry(name).or_insert(text);
+            }
         }
-        Ok(write_json(&path, &plan)?)
+        if self.dry_run { Ok(()) } else { Ok(write_json(&path, &plan)?) }
     }
 }
 

@@ -5,9 +5,10 @@ use brt_report::plot::{self, Range, WIDTH};
 use super::{
     charts::is_recurrent,
     experiments::{Experiment, Row},
+    layout,
     records::Records,
 };
-use crate::report::{document_bits, mean};
+use crate::report::mean;
 
 const LEFT: f64 = 52.;
 const RIGHT: f64 = WIDTH - 12.;
@@ -58,7 +59,7 @@ impl Axes {
 pub(super) fn speed(records: &Records, table: &Experiment) -> Option<String> {
     let point = |row: &Row| {
         let scores = records.scores(&row.config, false);
-        let bits = mean(scores.values().map(|scores| mean(document_bits(scores).into_values())));
+        let bits = mean(layout::bits(&scores));
         let time = records.timings.relative(&row.config)?.value;
         bits.is_finite()
             .then(|| (row.label().to_owned(), time, bits, usize::from(is_recurrent(records, row))))

@@ -1,4 +1,4 @@
-//! Step times of every row, each taken in turn with the baseline's in one process while nothing else runs.
+//! Step times of every row, each taken in turn with the baseline's in one process before anything is trained.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 use brt_report::{ContestantTiming, TimingResult, read_json};
 use serde::Serialize;
 
-use super::request::Request;
+use super::{experiments::Experiments, request::Request};
 use crate::{
     failure::{Context, Result, fail},
     report::interval_of_median,
@@ -37,30 +37,48 @@ pub(super) struct Ratio {
 }
 
 impl Timings {
-    /// Reads the step times that are there.
-    pub(super) fn read(request: &Request, rows: &[&str]) -> Result<Self> {
+    /// Reads the step times that are there and were taken as they would be now: beside the same baseline, of as large a
+    /// part of the step.
+    pub(super) fn read(request: &Request) -> Result<Self> {
         let mut found = Self { baseline: request.experiments.file.baseline.clone(), by_row: BTreeMap::new() };
-        for row in rows {
+        for row in Experiments::row_names(&request.experiments.file.tables) {
             let path = path(request, row);
             if path.exists() {
-                found.by_row.insert((*row).into(), read_json(&path, "the step times of a row")?);
+                let timing: TimingResult = read_json(&path, "the step times of a row")?;
+                if fits(&timing, request, row) {
+                    found.by_row.insert(row.into(), timing);
+                }
             }
         }
         Ok(found)
     }
 
-    /// Takes the step times that are missing.
-    pub(super) fn complete(&mut self, brt: &Path, request: &Request, rows: &[&str]) -> Result {
+    /// Takes the step times that are missing; returns the rows of which none could be taken, with why.
+    pub(super) fn complete(
+        &mut self,
+        brt: &Path,
+        request: &Request,
+        rows: &[&str],
+    ) -> Result<Vec<(String, String)>> {
         let missing: Vec<&str> = rows.iter().copied().filter(|row| !self.by_row.contains_key(*row)).collect();
+        let mut failures = vec![];
         for (i, row) in missing.iter().enumerate() {
             if runs::interrupted() {
                 break;
             }
             ui::headline(&format!("step times {} of {}: {row}", i + 1, missing.len()));
-            let timing = take(brt, request, &self.baseline, row)?;
-            self.by_row.insert((*row).into(), timing);
+            match take(brt, request, &self.baseline, row) {
+                Ok(timing) => {
+                    self.by_row.insert((*row).into(), timing);
+                }
+                // Nothing can be timed, then.
+                Err(failure) if *row == self.baseline => return Err(failure),
+                Err(failure) => {
+                    failures.push(((*row).to_owned(), format!("no step times: {}", failure.message)))
+                }
+            }
         }
-        Ok(())
+        Ok(failures)
     }
 
     /// Returns what was measured of a row.
@@ -84,8 +102,16 @@ impl Timings {
         value.is_finite().then(|| Ratio { value, interval: interval_of_median(&ratios) })
     }
 
+    /// Returns all measurements.
+    pub(super) fn all(&self) -> impl Iterator<Item = &TimingResult> {
+        self.by_row.values()
+    }
+
     /// Returns the ratio of the times of two rows; each was measured against the baseline, so their intervals add up.
     pub(super) fn ratio(&self, row: &str, other: &str) -> Option<Ratio> {
+        if row == other {
+            return Some(Ratio { value: 1., interval: Some([1., 1.]) });
+        }
         Some(self.relative(row)?.over(self.relative(other)?))
     }
 
@@ -117,6 +143,14 @@ fn path(request: &Request, row: &str) -> PathBuf {
     request.out.join(folder).join(format!("{row}.json"))
 }
 
+/// Returns whether step times were taken as they would be now.
+fn fits(timing: &TimingResult, request: &Request, row: &str) -> bool {
+    let names: Vec<&str> = timing.contestants.iter().map(|timed| timed.name.as_str()).collect();
+    let is_whole = |timed: &ContestantTiming| timed.tokens_per_step * timed.num_steps == timed.num_tokens;
+    names == [request.experiments.file.baseline.as_str(), row]
+        && timing.contestants.iter().all(is_whole) == request.parts.is_none_or(|parts| parts == 1)
+}
+
 fn take(brt: &Path, request: &Request, baseline: &str, row: &str) -> Result<TimingResult> {
     let path = path(request, row);
     let folder = path.parent().unwrap_or(&path);
@@ -128,8 +162,8 @@ fn take(brt: &Path, request: &Request, baseline: &str, row: &str) -> Result<Timi
     command.arg("--data").arg(request.data()).args(["--rounds", &rounds.to_string()]);
     command.args(["--threads", &slot.num_threads.to_string()]);
     command.args(slot.device.iter().flat_map(|device| ["--device", device]));
-    if let Some(rows) = request.rows {
-        command.args(["--rows", &rows.to_string()]);
+    if let Some(parts) = request.parts {
+        command.args(["--parts", &parts.to_string()]);
     }
     for (key, value) in request.experiments.set() {
         command.args([format!("--{key}"), value]);

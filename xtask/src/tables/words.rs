@@ -9,7 +9,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::occurrences::{Occurrence, Scored, occurrences, top};
+use super::{
+    experiments::Words,
+    occurrences::{Occurrence, Scored, occurrences, top},
+};
 use crate::{
     failure::{Context, Result, fail},
     report::{interval_of_mean, mean},
@@ -20,15 +23,31 @@ use crate::{
 pub(super) struct WordGains {
     pub(super) model: String,
     pub(super) against: String,
+    pub(super) seed: u64,
+    pub(super) per_document: usize,
     /// Window of the model that it is compared with, in tokens.
     pub(super) window_len: u64,
     pub(super) num_documents: usize,
     /// Number of words of all documents.
     pub(super) num_words: usize,
+    /// How many of them look like names or identifiers, and how many had not occurred in the window.
+    pub(super) num_names: usize,
+    pub(super) num_outside_window: usize,
     /// Mean gains by distance to the last occurrence.
     pub(super) by_distance: Vec<DistanceGain>,
     /// The words that gain most: so many of each document, document by document.
     pub(super) best: Vec<Gain>,
+}
+
+/// How often words that gain most are of some kind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Share {
+    /// Among those that gain most.
+    pub(super) of_best: f64,
+    /// Among all.
+    pub(super) of_all: f64,
+    /// 95 % interval of the difference, over groups of documents.
+    pub(super) interval: Option<[f64; 2]>,
 }
 
 /// Words whose last occurrence in the document lies `start..end` tokens back.
@@ -40,7 +59,7 @@ pub(super) struct DistanceGain {
     pub(super) num_words: usize,
     /// Mean over documents of the mean gain of a word, in bits.
     pub(super) bits: f64,
-    /// 95 % interval over documents.
+    /// 95 % interval over groups of documents.
     pub(super) interval: Option<[f64; 2]>,
 }
 
@@ -48,6 +67,7 @@ pub(super) struct DistanceGain {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Gain {
     pub(super) document: String,
+    pub(super) group: String,
     pub(super) word: String,
     /// Bits that the model saves.
     pub(super) bits: f64,
@@ -55,6 +75,8 @@ pub(super) struct Gain {
     pub(super) model_bits: f64,
     /// Tokens since the word last began; absent where it had not occurred.
     pub(super) distance: Option<u64>,
+    /// Whether it looks like a name or an identifier.
+    pub(super) is_name: bool,
     /// The text before the word.
     pub(super) before: String,
     /// The text around its last occurrence: before and after it.
@@ -65,56 +87,71 @@ pub(super) struct Gain {
 #[derive(Deserialize)]
 struct Line {
     file: String,
+    #[serde(default)]
+    group: String,
+    idx: usize,
     text: String,
     nats: Option<f64>,
 }
 
 impl WordGains {
-    /// Compares the scores of two models on the same documents (files of `brt score --jsonl`).
-    pub(super) fn new(
-        (model, scores): (&str, &Path),
-        (against, other_scores): (&str, &Path),
-        window_len: u64,
-        per_document: usize,
-    ) -> Result<Self> {
-        let (one, other) = (read(scores)?, read(other_scores)?);
-        if one.keys().ne(other.keys()) || one.iter().any(|(name, scored)| scored.texts != other[name].texts) {
-            return fail(format!(
-                "{} and {} are not of the same texts",
-                scores.display(),
-                other_scores.display()
-            ));
+    /// Compares the scores of two models on the same documents (files of `brt score --jsonl`): of the model, of the
+    /// other.
+    pub(super) fn new(wanted: &Words, seed: u64, scores: [&Path; 2], window_len: u64) -> Result<Self> {
+        let [one, other] = [read(scores[0])?, read(scores[1])?];
+        let texts = |documents: &[Scored]| documents.iter().flat_map(|d| d.texts.clone()).collect::<Vec<_>>();
+        if one.len() != other.len() || texts(&one) != texts(&other) {
+            let [one, other] = scores.map(|path| path.display().to_string());
+            return fail(format!("{one} and {other} are not of the same texts"));
         }
-        let (mut best, mut num_words, mut distances) = (vec![], 0, Distances::default());
-        for (document, scored) in &one {
-            let text = scored.texts.concat();
-            let words = occurrences(&text, scored, &other[document]);
-            num_words += words.len();
-            distances.add(&words, window_len);
-            best.extend(top(words, per_document).iter().map(|word| word.gain(document, &text)));
-        }
-        Ok(Self {
-            model: model.into(),
-            against: against.into(),
+        let mut found = Self {
+            model: wanted.model.clone(),
+            against: wanted.against.clone(),
+            seed,
+            per_document: wanted.per_document,
             window_len,
             num_documents: one.len(),
-            num_words,
-            by_distance: distances.means(window_len),
-            best,
+            num_words: 0,
+            num_names: 0,
+            num_outside_window: 0,
+            by_distance: vec![],
+            best: vec![],
+        };
+        let mut distances = Distances::default();
+        for (scored, other) in one.iter().zip(&other) {
+            let text = scored.texts.concat();
+            let words = occurrences(&text, scored, other);
+            found.num_words += words.len();
+            found.num_names += words.iter().filter(|word| word.is_name).count();
+            found.num_outside_window += words.iter().filter(|word| found.is_outside(word.distance)).count();
+            distances.add(&scored.group, &words, window_len);
+            let best = top(words, wanted.per_document);
+            found.best.extend(best.iter().map(|word| word.gain(scored, &text)));
+        }
+        found.by_distance = distances.means(window_len);
+        Ok(found)
+    }
+
+    /// Returns whether they are what is wanted.
+    pub(super) fn fits(&self, wanted: Option<&Words>) -> bool {
+        wanted.is_some_and(|wanted| {
+            let found = (&self.model, &self.against, self.per_document);
+            found == (&wanted.model, &wanted.against, wanted.per_document)
         })
     }
 
-    /// Returns how many of the best words are names or identifiers.
-    pub(super) fn num_names(&self) -> usize {
-        self.best.iter().filter(|gain| is_name(&gain.word)).count()
+    fn is_outside(&self, distance: Option<u64>) -> bool {
+        distance.is_none_or(|distance| distance > self.window_len)
     }
 
-    /// Returns how many of the best words had not occurred in the window.
-    pub(super) fn num_outside_window(&self) -> usize {
-        self.best
-            .iter()
-            .filter(|gain| gain.distance.is_none_or(|distance| distance > self.window_len))
-            .count()
+    /// Returns how often words look like names or identifiers.
+    pub(super) fn names(&self) -> Option<Share> {
+        self.share(self.num_names, |gain| gain.is_name)
+    }
+
+    /// Returns how often words had not occurred in the window.
+    pub(super) fn outside_window(&self) -> Option<Share> {
+        self.share(self.num_outside_window, |gain| self.is_outside(gain.distance))
     }
 
     /// Returns how many of the best words had occurred before the window.
@@ -124,55 +161,21 @@ impl WordGains {
             .filter(|gain| gain.distance.is_some_and(|distance| distance > self.window_len))
             .count()
     }
-}
 
-/// Gains by bucket of distances; of words that had not occurred where there is none: their number, the mean of each
-/// document.
-#[derive(Default)]
-struct Distances(BTreeMap<Option<u64>, (usize, Vec<Vec<f64>>)>);
-
-impl Distances {
-    fn add(&mut self, words: &[Occurrence<'_>], window_len: u64) {
-        let mut of_document: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
-        for word in words {
-            let bucket = word.distance.map(|distance| bucket(distance, window_len));
-            of_document.entry(bucket).or_default().push(word.bits);
+    fn share(&self, count: usize, is: impl Fn(&Gain) -> bool) -> Option<Share> {
+        if self.best.is_empty() || self.num_words == 0 {
+            return None;
         }
-        for (bucket, bits) in of_document {
-            let (count, means) = self.0.entry(bucket).or_default();
-            *count += bits.len();
-            means.push(vec![mean(bits)]);
+        let of_all = count as f64 / self.num_words as f64;
+        let mut groups: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for gain in &self.best {
+            let more = f64::from(u8::from(is(gain))) - of_all;
+            groups.entry(&gain.group).or_default().push(more);
         }
+        let groups: Vec<Vec<f64>> = groups.into_values().collect();
+        let more = mean(groups.iter().flatten().copied());
+        Some(Share { of_best: of_all + more, of_all, interval: interval_of_mean(&groups) })
     }
-
-    fn means(self, window_len: u64) -> Vec<DistanceGain> {
-        let gain = |(bucket, (num_words, means)): (Option<u64>, (usize, Vec<Vec<f64>>))| DistanceGain {
-            start: bucket.filter(|start| *start > window_len).unwrap_or(0),
-            end: bucket.map(|start| if start <= window_len { window_len + 1 } else { start * 4 }),
-            num_words,
-            bits: mean(means.iter().flatten().copied()),
-            interval: interval_of_mean(&means),
-        };
-        self.0.into_iter().map(gain).collect()
-    }
-}
-
-/// Returns whether a word looks like a name or an identifier: a capital letter, an underscore or a digit in it.
-pub(super) fn is_name(word: &str) -> bool {
-    word.chars().any(|c| c.is_uppercase() || c == '_' || c.is_ascii_digit())
-}
-
-/// Returns the 95 % interval of a share after Wilson; 0 to 1 for none.
-pub(super) fn share_interval(count: usize, of: usize) -> [f64; 2] {
-    if of == 0 {
-        return [0., 1.];
-    }
-    let (n, z) = (of as f64, 1.959_964);
-    let share = count as f64 / n;
-    let centre = share + z * z / (2. * n);
-    let half = z * (share * (1. - share) / n + z * z / (4. * n * n)).sqrt();
-    let norm = 1. + z * z / n;
-    [(centre - half) / norm, (centre + half) / norm]
 }
 
 /// Returns which bucket a distance falls into: `W` stands for the window `1..=W`, the others begin at `(W + 1) · 4ⁿ`.
@@ -188,16 +191,55 @@ fn bucket(distance: u64, window_len: u64) -> u64 {
     start
 }
 
-fn read(path: &Path) -> Result<BTreeMap<String, Scored>> {
+fn read(path: &Path) -> Result<Vec<Scored>> {
     let context = || format!("reading {}", path.display());
-    let mut documents: BTreeMap<String, Scored> = BTreeMap::new();
+    let mut documents: Vec<Scored> = vec![];
     for line in BufReader::new(File::open(path).context(context)?).lines() {
         let line: Line = serde_json::from_str(&line.context(context)?).context(context)?;
-        let scored = documents.entry(line.file).or_default();
-        scored.texts.push(line.text);
-        scored.nats.push(line.nats.unwrap_or(0.));
+        if line.idx == 0 {
+            let group = if line.group.is_empty() { line.file.clone() } else { line.group };
+            documents.push(Scored { name: line.file, group, texts: vec![], nats: vec![] });
+        }
+        if let Some(document) = documents.last_mut() {
+            document.texts.push(line.text);
+            document.nats.push(line.nats.unwrap_or(0.));
+        }
     }
     Ok(documents)
+}
+
+/// Gains by bucket of distances; of words that had not occurred where there is none: their number, and by group the
+/// mean of each document.
+#[derive(Default)]
+struct Distances(BTreeMap<Option<u64>, (usize, BTreeMap<String, Vec<f64>>)>);
+
+impl Distances {
+    fn add(&mut self, group: &str, words: &[Occurrence<'_>], window_len: u64) {
+        let mut of_document: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
+        for word in words {
+            let bucket = word.distance.map(|distance| bucket(distance, window_len));
+            of_document.entry(bucket).or_default().push(word.bits);
+        }
+        for (bucket, bits) in of_document {
+            let (count, means) = self.0.entry(bucket).or_default();
+            *count += bits.len();
+            means.entry(group.to_owned()).or_default().push(mean(bits));
+        }
+    }
+
+    fn means(self, window_len: u64) -> Vec<DistanceGain> {
+        let gain = |(bucket, (num_words, groups)): (Option<u64>, (usize, BTreeMap<String, Vec<f64>>))| {
+            let groups: Vec<Vec<f64>> = groups.into_values().collect();
+            DistanceGain {
+                start: bucket.filter(|start| *start > window_len).unwrap_or(0),
+                end: bucket.map(|start| if start <= window_len { window_len + 1 } else { start * 4 }),
+                num_words,
+                bits: mean(groups.iter().flatten().copied()),
+                interval: interval_of_mean(&groups),
+            }
+        };
+        self.0.into_iter().map(gain).collect()
+    }
 }
 
 #[cfg(test)]
@@ -206,59 +248,61 @@ mod tests {
 
     use super::{super::occurrences::BITS_PER_NAT, *};
 
-    /// Writes scores of one document.
+    /// Writes scores of two documents with the same tokens.
     fn scores(tokens: &[(&str, f64)]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        for (text, bits) in tokens {
-            let nats = (*bits > 0.).then(|| bits / BITS_PER_NAT);
-            let line = serde_json::json!({"file": "d", "idx": 0, "token": 1, "text": text, "nats": nats});
-            writeln!(file, "{line}").unwrap();
+        for _ in 0..2 {
+            for (idx, (text, bits)) in tokens.iter().enumerate() {
+                let nats = (*bits > 0.).then(|| bits / BITS_PER_NAT);
+                let line =
+                    serde_json::json!({"file": "d", "idx": idx, "token": 1, "text": text, "nats": nats});
+                writeln!(file, "{line}").unwrap();
+            }
         }
         file
+    }
+
+    fn wanted() -> Words {
+        Words { model: "m".into(), against: "o".into(), documents: 1, per_document: 2 }
     }
 
     #[test]
     fn words_get_the_nats_of_their_tokens_and_their_distances() {
         // Tokens as a byte pair tokenizer cuts them: a space before a word, a word in two, a sign behind it, one that
-        // ends a word and begins the next.
-        let texts = ["The", " Al", "ice", ", the", " cat", ". an", " Al", "ice saw", " the", " éa_1"];
-        let model = [0., 1., 1., 1., 1., 1., 1., 0.5, 1., 2.];
-        let other = [0., 1., 1., 1., 1., 1., 4., 2.5, 1.25, 2.];
+        // ends a word and begins the next, and a letter in two.
+        let texts = ["The", " Al", "ice", ", the", " cat", ". an", " Al", "ice saw", " the", " ", "", "éa_1"];
+        let model = [0., 1., 1., 1., 1., 1., 1., 0.5, 1., 1., 1., 1.];
+        let other = [0., 1., 1., 1., 1., 1., 4., 2.5, 1.25, 1., 1.125, 1.];
         let tokens = |bits: &[f64]| texts.iter().copied().zip(bits.iter().copied()).collect::<Vec<_>>();
         let [model, other] = [scores(&tokens(&model)), scores(&tokens(&other))];
-        let found = WordGains::new(("m", model.path()), ("o", other.path()), 4, 2).unwrap();
-        assert_eq!((found.num_documents, found.num_words), (1, 8));
-        let best: Vec<_> = found
-            .best
-            .iter()
-            .map(|gain| (gain.word.as_str(), (gain.bits * 1e6).round() / 1e6, gain.distance))
-            .collect();
+        let found = WordGains::new(&wanted(), 1, [model.path(), other.path()], 4).unwrap();
+        // "saw" has no token of its own; the same documents twice are two documents.
+        assert_eq!((found.num_documents, found.num_words), (2, 2 * 7));
+        let gain = |gain: &Gain| (gain.word.clone(), (gain.bits * 1e6).round() / 1e6, gain.distance);
         // Alice: 4 + 2.5 − 1 − 0.5 bits, five tokens after the first; "the" has capitals and small letters apart.
-        assert_eq!(best, [("Alice", 5., Some(5)), ("the", 0.25, Some(5))]);
+        let expected = [("Alice".to_owned(), 5., Some(5)), ("the".to_owned(), 0.25, Some(5))];
+        assert_eq!(found.best[..2].iter().map(gain).collect::<Vec<_>>(), expected);
+        assert_eq!(found.best[2..].iter().map(gain).collect::<Vec<_>>(), expected);
         assert_eq!(found.best[0].before, "The Alice, the cat. an ");
         assert_eq!(found.best[0].last, Some(["The ".into(), ", the cat. an Alice saw the éa_1".into()]));
-        assert_eq!((found.num_names(), found.num_outside_window(), found.num_recalled()), (1, 2, 2));
+        // Names: Alice twice and éa_1, but not The, which occurs in small letters.
+        assert_eq!((found.num_names, found.num_outside_window, found.num_recalled()), (2 * 3, 2 * 7, 4));
+        let names = found.names().unwrap();
+        assert!((names.of_best - 0.5).abs() < 1e-9 && (names.of_all - 3. / 7.).abs() < 1e-9);
         let distances: Vec<_> = found.by_distance.iter().map(|d| (d.start, d.end, d.num_words)).collect();
-        assert_eq!(distances, [(0, None, 6), (5, Some(20), 2)]);
+        assert_eq!(distances, [(0, None, 2 * 5), (5, Some(20), 2 * 2)]);
         assert!((found.by_distance[1].bits - 2.625).abs() < 1e-9);
 
         let short = scores(&[("The", 1.)]);
-        let error = WordGains::new(("m", model.path()), ("o", short.path()), 4, 2).unwrap_err();
+        let error = WordGains::new(&wanted(), 1, [model.path(), short.path()], 4).unwrap_err();
         assert!(error.message.contains("are not of the same texts"), "{}", error.message);
+        assert!(found.fits(Some(&wanted())) && !found.fits(None));
+        assert!(!found.fits(Some(&Words { per_document: 3, ..wanted() })));
     }
 
     #[test]
     fn distances_fall_into_windows_times_powers_of_four() {
         let starts: Vec<_> = [1, 16, 17, 67, 68, 271, 272].map(|distance| bucket(distance, 16)).into();
         assert_eq!(starts, [16, 16, 17, 17, 68, 68, 272]);
-    }
-
-    #[test]
-    fn names_and_shares() {
-        assert_eq!(["Emma", "num_rows", "u32", "walked"].map(is_name), [true, true, true, false]);
-        // Wilson's interval for 17 of 20.
-        let [low, high] = share_interval(17, 20);
-        assert!((low - 0.640).abs() < 1e-3 && (high - 0.948).abs() < 1e-3, "[{low}, {high}]");
-        assert_eq!(share_interval(0, 0), [0., 1.]);
     }
 }

@@ -203,9 +203,9 @@ pub(crate) struct TimeArguments {
     /// Measured steps of each configuration.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rounds: u64,
-    /// Batch rows of the measured steps [default: those of the configuration]
-    #[arg(long)]
-    pub(crate) rows: Option<usize>,
+    /// Measure steps with one of so many parts of each configuration's batch rows.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) parts: u64,
     /// File to write, as JSON.
     #[arg(long)]
     pub(crate) out: PathBuf,

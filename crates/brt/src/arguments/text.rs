@@ -89,7 +89,7 @@ pub(crate) struct ScoreArguments {
     /// Which of its documents: train, validation or test
     #[arg(long, default_value = "test", requires = "data")]
     pub(crate) split: Split,
-    /// Score the first so many tokens of each of its documents [default: all]
+    /// Score the first so many tokens of each of its documents, 0 for all [default: all]
     #[arg(long, requires = "data")]
     pub(crate) max_document_len: Option<usize>,
     /// State before each text, in place of the beginning of a text.

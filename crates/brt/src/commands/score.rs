@@ -22,6 +22,8 @@ const TOKENS_AT_ONCE: usize = 65_536;
 #[derive(Serialize)]
 struct Line<'a> {
     file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
     idx: usize,
     token: u32,
     text: &'a str,
@@ -41,7 +43,7 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
         let document = score(&text, start, &model, arguments)?;
         print(&document);
         if let Some(lines) = &mut lines {
-            write_lines(lines, &document, &text.tokens).context("--jsonl")?;
+            write_lines(lines, &document, &text).context("--jsonl")?;
         }
         documents.push(document);
         Ok(())
@@ -57,8 +59,14 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<()> {
         brt_trainer::check_tokenizer(&arguments.model.run, &Manifest::read(folder)?, &config)?;
         let set = TokenSet::open(folder, arguments.split)?;
         for idx in 0..set.num_documents() {
-            let text = Text::of_document(&set, idx, &tokenizer, arguments.max_document_len)?;
-            score(text, start()?)?;
+            // 0 stands for whole documents, as in `brt eval`.
+            let max_len = arguments.max_document_len.filter(|len| *len > 0);
+            let (text, start) = (Text::of_document(&set, idx, &tokenizer, max_len)?, start()?);
+            if text.tokens.len() < least_len(&start) {
+                output::line(format!("{}: too short to be scored", text.name));
+                continue;
+            }
+            score(text, start)?;
         }
     }
     finish(&documents, lines, &model, arguments)
@@ -101,6 +109,8 @@ fn part(path: &Path) -> PathBuf {
 /// A text as the model reads it.
 struct Text {
     name: String,
+    /// Author, family of crates, …, of a document of a corpus.
+    group: Option<String>,
     tokens: Vec<u32>,
     /// The text of each token; a character of several tokens belongs to the last of them.
     texts: Vec<String>,
@@ -120,7 +130,7 @@ impl Text {
             let num_words = String::from_utf8_lossy(bytes).split_whitespace().count() as u64;
             Span { num_bytes: bytes.len() as u64, num_words }
         };
-        Ok(Self { name, tokens, texts, span_from: Box::new(span_from) })
+        Ok(Self { name, group: None, tokens, texts, span_from: Box::new(span_from) })
     }
 
     fn of_document(
@@ -148,7 +158,8 @@ impl Text {
             tokens.iter().map(text).collect()
         };
         let span_from = Box::new(move |first: usize| spans[first..].iter().copied().sum());
-        Ok(Self { name: document.name.to_owned(), tokens, texts, span_from })
+        let [name, group] = [document.name, document.group].map(str::to_owned);
+        Ok(Self { name, group: Some(group), tokens, texts, span_from })
     }
 }
 
@@ -160,8 +171,8 @@ fn score(
     arguments: &ScoreArguments,
 ) -> Result<ScoredDocument> {
     let decoder = Decoder::new(model);
-    let Text { name, tokens, texts, span_from } = text;
-    let least = if start.num_tokens() == 0 { 2 } else { 1 };
+    let Text { name, tokens, texts, span_from, .. } = text;
+    let least = least_len(&start);
     if tokens.len() < least {
         bail!("{name}: expected a text of {least} or more tokens, got {}", tokens.len());
     }
@@ -186,6 +197,11 @@ fn score(
         num_bytes: scored.num_bytes,
         num_words: scored.num_words,
     })
+}
+
+/// Returns how many tokens a text needs of which one is predicted.
+fn least_len(start: &TextState) -> usize {
+    if start.num_tokens() == 0 { 2 } else { 1 }
 }
 
 fn nats(decoder: &Decoder, mut state: TextState, tokens: &[u32], name: &str) -> Vec<Option<f64>> {
@@ -223,11 +239,19 @@ fn texts(bytes: &[u8], ends: &[u32]) -> Vec<String> {
     texts
 }
 
-fn write_lines(out: &mut impl Write, document: &ScoredDocument, tokens: &[u32]) -> Result<()> {
-    for (idx, (scored, token)) in document.tokens.iter().zip(tokens).enumerate() {
-        let ScoredToken { text, nats, reset_nats } = scored;
-        let line =
-            Line { file: &document.name, idx, token: *token, text, nats: *nats, reset_nats: *reset_nats };
+fn write_lines(out: &mut impl Write, document: &ScoredDocument, scored: &Text) -> Result<()> {
+    let group = scored.group.as_deref();
+    for (idx, (token_scored, token)) in document.tokens.iter().zip(&scored.tokens).enumerate() {
+        let ScoredToken { text, nats, reset_nats } = token_scored;
+        let line = Line {
+            file: &document.name,
+            group,
+            idx,
+            token: *token,
+            text,
+            nats: *nats,
+            reset_nats: *reset_nats,
+        };
         serde_json::to_writer(&mut *out, &line)?;
         out.write_all(b"\n")?;
     }

@@ -19,7 +19,7 @@ pub(super) fn run(arguments: &TimeArguments, overrides: &[Override]) -> Result<(
         .map(|path| Ok((super::name(path)?, RunConfig::load(path, overrides)?)))
         .collect::<Result<Vec<_>>>()?;
     let set = Arc::new(TokenSet::open(&arguments.data, Split::Train)?);
-    let timing = time_in_turn(configs, &set, device, arguments.rows, NUM_WARMUP_ROUNDS, arguments.rounds)?;
+    let timing = time_in_turn(configs, &set, device, arguments.parts, NUM_WARMUP_ROUNDS, arguments.rounds)?;
     for contestant in &timing.contestants {
         result(format!(
             "{:<24} {:>8.1} ms/step  {:>8.0} tokens/s  {:.2}x {}",

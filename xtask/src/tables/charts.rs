@@ -9,6 +9,7 @@ use brt_report::{
 };
 
 use super::{
+    distances::DistanceGain,
     experiments::{Experiment, Row},
     layout,
     records::Records,
@@ -212,9 +213,8 @@ fn states(records: &Records, table: &Experiment) -> Option<String> {
 pub(super) fn words(records: &Records) -> Option<String> {
     let words = records.words.as_ref()?;
     let known = || words.by_distance.iter().filter(|gain| gain.end.is_some());
-    let at =
-        |gain: &super::words::DistanceGain| (gain.start.max(1) as f64 * gain.end.unwrap_or(1) as f64).sqrt();
-    let line = |colour, marks, value: &dyn Fn(&super::words::DistanceGain) -> Option<f64>| Series {
+    let at = |gain: &DistanceGain| (gain.start.max(1) as f64 * gain.end.unwrap_or(1) as f64).sqrt();
+    let line = |colour, marks, value: &dyn Fn(&DistanceGain) -> Option<f64>| Series {
         colour,
         marks,
         points: known().filter_map(|gain| Some((at(gain), value(gain)?))).collect(),

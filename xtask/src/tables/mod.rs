@@ -3,6 +3,7 @@
 mod budget;
 mod charts;
 mod claims;
+mod distances;
 mod experiments;
 mod facts;
 mod layout;

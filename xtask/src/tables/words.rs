@@ -10,8 +10,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    distances::{DistanceGain, Distances},
     experiments::Words,
-    occurrences::{Occurrence, Scored, occurrences, top},
+    occurrences::{Scored, occurrences, top},
 };
 use crate::{
     failure::{Context, Result, fail},
@@ -47,19 +48,6 @@ pub(super) struct Share {
     /// Among all.
     pub(super) of_all: f64,
     /// 95 % interval of the difference, over groups of documents.
-    pub(super) interval: Option<[f64; 2]>,
-}
-
-/// Words whose last occurrence in the document lies `start..end` tokens back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct DistanceGain {
-    pub(super) start: u64,
-    /// Absent for words that had not occurred.
-    pub(super) end: Option<u64>,
-    pub(super) num_words: usize,
-    /// Mean over documents of the mean gain of a word, in bits.
-    pub(super) bits: f64,
-    /// 95 % interval over groups of documents.
     pub(super) interval: Option<[f64; 2]>,
 }
 
@@ -178,19 +166,6 @@ impl WordGains {
     }
 }
 
-/// Returns which bucket a distance falls into: `W` stands for the window `1..=W`, the others begin at `(W + 1) · 4ⁿ`.
-fn bucket(distance: u64, window_len: u64) -> u64 {
-    let mut start = window_len;
-    if distance <= window_len {
-        return start;
-    }
-    start += 1;
-    while distance >= start * 4 {
-        start *= 4;
-    }
-    start
-}
-
 fn read(path: &Path) -> Result<Vec<Scored>> {
     let context = || format!("reading {}", path.display());
     let mut documents: Vec<Scored> = vec![];
@@ -206,40 +181,6 @@ fn read(path: &Path) -> Result<Vec<Scored>> {
         }
     }
     Ok(documents)
-}
-
-/// Gains by bucket of distances; of words that had not occurred where there is none: their number, and by group the
-/// mean of each document.
-#[derive(Default)]
-struct Distances(BTreeMap<Option<u64>, (usize, BTreeMap<String, Vec<f64>>)>);
-
-impl Distances {
-    fn add(&mut self, group: &str, words: &[Occurrence<'_>], window_len: u64) {
-        let mut of_document: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
-        for word in words {
-            let bucket = word.distance.map(|distance| bucket(distance, window_len));
-            of_document.entry(bucket).or_default().push(word.bits);
-        }
-        for (bucket, bits) in of_document {
-            let (count, means) = self.0.entry(bucket).or_default();
-            *count += bits.len();
-            means.entry(group.to_owned()).or_default().push(mean(bits));
-        }
-    }
-
-    fn means(self, window_len: u64) -> Vec<DistanceGain> {
-        let gain = |(bucket, (num_words, groups)): (Option<u64>, (usize, BTreeMap<String, Vec<f64>>))| {
-            let groups: Vec<Vec<f64>> = groups.into_values().collect();
-            DistanceGain {
-                start: bucket.filter(|start| *start > window_len).unwrap_or(0),
-                end: bucket.map(|start| if start <= window_len { window_len + 1 } else { start * 4 }),
-                num_words,
-                bits: mean(groups.iter().flatten().copied()),
-                interval: interval_of_mean(&groups),
-            }
-        };
-        self.0.into_iter().map(gain).collect()
-    }
 }
 
 #[cfg(test)]
@@ -298,11 +239,5 @@ mod tests {
         assert!(error.message.contains("are not of the same texts"), "{}", error.message);
         assert!(found.fits(Some(&wanted())) && !found.fits(None));
         assert!(!found.fits(Some(&Words { per_document: 3, ..wanted() })));
-    }
-
-    #[test]
-    fn distances_fall_into_windows_times_powers_of_four() {
-        let starts: Vec<_> = [1, 16, 17, 67, 68, 271, 272].map(|distance| bucket(distance, 16)).into();
-        assert_eq!(starts, [16, 16, 17, 17, 68, 68, 272]);
     }
 }

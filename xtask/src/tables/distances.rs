@@ -20,12 +20,20 @@ pub(super) struct DistanceGain {
     pub(super) interval: Option<[f64; 2]>,
 }
 
-/// Gains by bucket of distances; of words that had not occurred where there is none: their number, and by group the
-/// mean of each document.
+/// Gains by bucket of distances; of words that had not occurred where there is none.
 #[derive(Default)]
-pub(super) struct Distances(BTreeMap<Option<u64>, (usize, BTreeMap<String, Vec<f64>>)>);
+pub(super) struct Distances(BTreeMap<Option<u64>, Gains>);
+
+/// Gains of one bucket.
+#[derive(Default)]
+struct Gains {
+    num_words: usize,
+    /// The mean of each document, by group.
+    means: BTreeMap<String, Vec<f64>>,
+}
 
 impl Distances {
+    /// Adds the words of a document.
     pub(super) fn add(&mut self, group: &str, words: &[Occurrence<'_>], window_len: u64) {
         let mut of_document: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
         for word in words {
@@ -33,15 +41,16 @@ impl Distances {
             of_document.entry(bucket).or_default().push(word.bits);
         }
         for (bucket, bits) in of_document {
-            let (count, means) = self.0.entry(bucket).or_default();
-            *count += bits.len();
-            means.entry(group.to_owned()).or_default().push(mean(bits));
+            let gains = self.0.entry(bucket).or_default();
+            gains.num_words += bits.len();
+            gains.means.entry(group.to_owned()).or_default().push(mean(bits));
         }
     }
 
+    /// Returns the mean gain of each bucket.
     pub(super) fn means(self, window_len: u64) -> Vec<DistanceGain> {
-        let gain = |(bucket, (num_words, groups)): (Option<u64>, (usize, BTreeMap<String, Vec<f64>>))| {
-            let groups: Vec<Vec<f64>> = groups.into_values().collect();
+        let gain = |(bucket, Gains { num_words, means }): (Option<u64>, Gains)| {
+            let groups: Vec<Vec<f64>> = means.into_values().collect();
             DistanceGain {
                 start: bucket.filter(|start| *start > window_len).unwrap_or(0),
                 end: bucket.map(|start| if start <= window_len { window_len + 1 } else { start * 4 }),

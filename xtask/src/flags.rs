@@ -61,6 +61,8 @@ xflags::xflags! {
             optional --parts parts: u64
             /// Measure a few steps, print what everything takes in time and disk, and train nothing.
             optional --dry-run
+            /// Write the report of what is there again, and make nothing.
+            optional --report
             /// Folder of runs and report. Default: runs/tables-PRESET-CORPUS.
             optional --out out: PathBuf
         }

@@ -223,6 +223,13 @@ fn tables_are_made_once_and_say_which_conclusions_hold() {
     assert_eq!((code, fixture.read("claims.json")), (0, claims), "{stderr}");
     assert!(fixture.read("report.md").contains("## Models"));
 
+    // The report can be written again without `brt`.
+    let written = fixture.read("report.md");
+    fs::write(fixture.path("out/report.md"), "").unwrap();
+    let mut command = fixture.command(&["--report", "--only", "more", "--seeds", "1"]);
+    assert!(command.env("BRT_BIN", "/nowhere/brt").output().unwrap().status.success());
+    assert_eq!(fixture.read("report.md"), written);
+
     // More seeds are added; another budget is another folder.
     let (code, _, stderr) = fixture.tables(&["--seeds", "2"]);
     assert_eq!(code, 0, "{stderr}");
@@ -338,6 +345,7 @@ fn flags_that_cannot_be_are_errors_of_one_line() {
         (&["--only", "model"][..], "--only: expected some of models,more,whole, got model"),
         (&["--budget", "4X"], "--budget: expected a number of tokens (4M, 500k) or minutes (10min), got 4X"),
         (&["--devices", "gpu"], "--devices: expected cpu or cuda:N, separated by commas, got \"gpu\""),
+        (&["--report"], "holds no tables"),
         (&["--seeds", "0"], "--seeds: expected at least 1, got 0"),
         (&["--preset", "paper"], "--preset and --configs: expected one of them, got both"),
         (&["--corpus", "code", "--data", "x"], "--corpus and --data: expected one of them, got both"),

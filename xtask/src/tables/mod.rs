@@ -46,6 +46,9 @@ pub(crate) fn run(root: &Path, flags: &flags::Tables) -> Result {
 
 fn tables(root: &Path, request: &Request) -> Result {
     let paper = Paper::read(root)?;
+    if request.report {
+        return report(request, paper);
+    }
     fs::create_dir_all(&request.out).context(|| format!("creating {}", request.out.display()))?;
     request.keep()?;
     runs::handle_interrupts()?;
@@ -68,6 +71,17 @@ fn tables(root: &Path, request: &Request) -> Result {
     let mut work = Work { brt: &brt, request, records };
     failures.into_iter().for_each(|(row, failure)| work.records.add(&row, &row, Err(failure)));
     work.run(planned, others)
+}
+
+/// Writes the report of what is there, and makes nothing.
+fn report(request: &Request, paper: Paper) -> Result {
+    request.check_kept()?;
+    let timings = Timings::read(request)?;
+    let finished = plan::others(request, &timings, &[]);
+    let records = Records::new(request, timings, paper);
+    let mut work = Work { brt: Path::new("brt"), request, records };
+    work.read(finished)?;
+    work.show()
 }
 
 /// Returns the rows of the wanted tables and the baseline, without which nothing can be timed.

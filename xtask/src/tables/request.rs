@@ -30,6 +30,8 @@ pub(super) struct Request {
     /// Into how many parts the rows of a step are divided of which one is timed, where a whole step is too much.
     pub(super) parts: Option<u64>,
     pub(super) dry_run: bool,
+    /// Write the report of what is there, and nothing else.
+    pub(super) report: bool,
     pub(super) out: PathBuf,
 }
 
@@ -83,8 +85,8 @@ impl Request {
         let out = flags.out.clone().unwrap_or_else(|| root.join(name));
         let out = std::path::absolute(&out).context(|| format!("--out {}", out.display()))?;
         let slots = slots(flags.devices.as_deref())?;
-        let (seeds, parts, dry_run) = (flags.seeds, flags.parts, flags.dry_run);
-        Ok(Self { experiments, only, corpus, budget, seeds, slots, parts, dry_run, out })
+        let (seeds, parts, dry_run, report) = (flags.seeds, flags.parts, flags.dry_run, flags.report);
+        Ok(Self { experiments, only, corpus, budget, seeds, slots, parts, dry_run, report, out })
     }
 
     /// Returns the folder of the prepared corpus.
@@ -98,6 +100,14 @@ impl Request {
     /// Returns the wanted tables.
     pub(super) fn tables(&self) -> impl Iterator<Item = &super::experiments::Experiment> {
         self.experiments.file.tables.iter().filter(|table| self.only.contains(&table.name))
+    }
+
+    /// Checks that the folder holds tables, of this corpus and these configurations.
+    pub(super) fn check_kept(&self) -> Result {
+        match self.out.join("plan.json").exists() {
+            true => self.keep(),
+            false => fail(format!("--report: {} holds no tables", self.out.display())),
+        }
     }
 
     /// Writes down what may not change, or checks that it has not. A dry run leaves nothing that binds.

@@ -43,13 +43,7 @@ impl Work<'_> {
                 outcome => self.records.add(&run.row, &run.job.name, some(outcome)),
             }
         }
-        for run in others {
-            match run.job.finished() {
-                Ok(None) => (), // Begun by another start.
-                outcome => self.records.add(&run.row, &run.job.name, some(outcome)),
-            }
-        }
-        self.read_finished()?;
+        self.read(others)?;
         self.train(missing)?;
         if runs::interrupted() {
             return Ok(());
@@ -59,12 +53,7 @@ impl Work<'_> {
         if runs::interrupted() {
             return Ok(());
         }
-        let report = self.write()?;
-        ui::result(&report.claims);
-        ui::result(&format!("{}.", report.verdict));
-        for extension in ["html", "md"] {
-            ui::result(&self.request.out.join(format!("report.{extension}")).display().to_string());
-        }
+        self.show()?;
         match self.records.failures.keys().cloned().collect::<Vec<_>>() {
             failures if failures.is_empty() => Ok(()),
             failures => {
@@ -72,6 +61,36 @@ impl Work<'_> {
                 fail(format!("failed: {names}; the report says why, and the same command tries again"))
             }
         }
+    }
+
+    /// Reads finished runs and what was made of them.
+    pub(super) fn read(&mut self, finished: Vec<Planned>) -> Result {
+        for run in finished {
+            match run.job.finished() {
+                Ok(None) => (), // Begun by another start.
+                outcome => self.records.add(&run.row, &run.job.name, some(outcome)),
+            }
+        }
+        for (row, seed, folder) in self.whole_rows() {
+            self.records.add_whole(&row, seed, &folder)?;
+        }
+        let path = self.words_path();
+        if path.exists() {
+            let found: WordGains = read_json(&path, "gains of words")?;
+            self.records.words = Some(found).filter(|found| found.fits(self.records.file.words.as_ref()));
+        }
+        Ok(())
+    }
+
+    /// Writes the report and prints the claims.
+    pub(super) fn show(&self) -> Result {
+        let report = self.write()?;
+        ui::result(&report.claims);
+        ui::result(&format!("{}.", report.verdict));
+        for extension in ["html", "md"] {
+            ui::result(&self.request.out.join(format!("report.{extension}")).display().to_string());
+        }
+        Ok(())
     }
 
     fn train(&mut self, missing: Vec<Planned>) -> Result {
@@ -89,19 +108,6 @@ impl Work<'_> {
             // A report of what is there: tables of days can be read before they are whole.
             self.write().map(drop)
         })
-    }
-
-    /// Reads what was made of finished runs before.
-    fn read_finished(&mut self) -> Result {
-        for (row, seed, folder) in self.whole_rows() {
-            self.records.add_whole(&row, seed, &folder)?;
-        }
-        let path = self.words_path();
-        if path.exists() {
-            let found: WordGains = read_json(&path, "gains of words")?;
-            self.records.words = Some(found).filter(|found| found.fits(self.records.file.words.as_ref()));
-        }
-        Ok(())
     }
 
     /// Writes the report of what is known.

@@ -290,6 +290,9 @@ fn a_failing_run_is_said_and_tried_again() {
     let report = fixture.read("report.md");
     assert!(report.contains("> Note: xl-seed1 failed: error: loss: expected a finite number"), "{report}");
     assert!(line(&report, "| XL:2048").contains("(failed)"), "{report}");
+    fs::write(fixture.path("configs/xl.toml"), "# A comment is no change.\n\nfail").unwrap();
+    let (code, _, stderr) = fixture.tables(&[]);
+    assert!(code == 1 && stderr.contains("failed: xl-seed1"), "{stderr}");
     fs::write(fixture.path("configs/xl.toml"), "").unwrap();
     let (code, _, stderr) = fixture.tables(&[]);
     assert_eq!(code, 1);

@@ -84,7 +84,8 @@ pub(super) fn notes(records: &Records) -> Vec<String> {
         }
     };
     differ("corpus", &|r| r.corpus_sha256.clone());
-    differ("trained tokens", &|r| r.training.num_tokens.to_string());
+    // Longer segments predict a few more of their tokens.
+    differ("trained tokens (millions)", &|r| format!("{:.1}", r.training.num_tokens as f64 / 1e6));
     differ("commit", &|r| r.build.commit.clone());
     differ("processor", &|r| format!("{} ({})", r.machine.cpu, r.machine.cpu_capability));
     if records.all().any(|result| result.build.commit.ends_with("-dirty")) {

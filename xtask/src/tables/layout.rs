@@ -7,6 +7,7 @@ use brt_report::ModelFacts;
 use super::{
     claims::{Checked, Verdict},
     experiments::{Experiment, Row},
+    paper::Number,
     records::Records,
     timing::Ratio,
     words::{Gain, Share, WordGains},
@@ -37,12 +38,19 @@ pub(super) fn table(records: &Records, table: &Experiment) -> Table {
     let rows = table.rows.iter().map(|row| {
         let mut cells = measured(records, table, row, has_reset);
         let number = |quantity| records.paper.number(row.paper.as_deref()?, quantity);
-        cells.extend(paper.iter().map(|(quantity, _)| {
-            number(quantity).map_or(NONE.into(), |number| format!("{} ({})", number.value, number.source))
-        }));
+        cells.extend(paper.iter().map(|(quantity, _)| number(quantity).map_or(NONE.into(), published)));
         cells
     });
     Table::new(header, rows.collect())
+}
+
+/// Returns a number of the paper with its source; what follows a line break is small print.
+fn published(number: &Number) -> String {
+    let Number { value, source } = number;
+    match value.split_once('\n') {
+        Some((value, more)) => format!("{value} ({source})\n{more}"),
+        None => format!("{value} ({source})"),
+    }
 }
 
 /// Returns what a row of a table is called.
@@ -215,9 +223,8 @@ fn interpolated(points: &[(f64, f64)], x: f64) -> Option<f64> {
 pub(super) fn published_perplexities(records: &Records) -> Table {
     let header = ["published", "word perplexity, PG-19 test", "source"];
     let rows = records.paper.all("pg19_word_perplexity").into_iter();
-    let row = |(name, number): (&str, &super::paper::Number)| {
-        vec![name.to_owned(), number.value.clone(), number.source.clone()]
-    };
+    let row =
+        |(name, number): (&str, &Number)| vec![name.to_owned(), number.value.clone(), number.source.clone()];
     Table::new(header, rows.map(row).collect())
 }
 

@@ -84,12 +84,9 @@ fn report(request: &Request, paper: Paper) -> Result {
     work.show()
 }
 
-/// Returns the rows of the wanted tables and the baseline, without which nothing can be timed.
+/// Returns the baseline, without which nothing can be timed, and the rows of the wanted tables.
 fn rows_to_time(request: &Request) -> Vec<&str> {
-    let mut rows = Experiments::row_names(request.tables());
     let baseline = request.experiments.file.baseline.as_str();
-    if !rows.contains(&baseline) {
-        rows.insert(0, baseline);
-    }
-    rows
+    let others = Experiments::row_names(request.tables()).into_iter().filter(|row| *row != baseline);
+    std::iter::once(baseline).chain(others).collect()
 }

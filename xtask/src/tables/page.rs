@@ -150,7 +150,7 @@ const PUBLISHED: &str =
 /// What the second table of models says.
 const EQUAL_TIME: &str = "At equal time: the validation loss when the reference has ended, by the measured steps, one seed. A \
     slower row is then in the middle of its schedule, its rate still high, and is better than it looks; a faster one has ended \
-    before and could have trained on. `--budget` in minutes trains every row for as long, to its end.";
+    before and could have trained on. --budget in minutes trains every row for as long, to its end.";
 
 fn words(records: &Records) -> Option<Section> {
     let (found, wanted) = (records.words.as_ref()?, records.file.words.as_ref()?);

@@ -147,10 +147,16 @@ impl Plan {
         note(self.budget != other.budget, "--budget");
         note(self.set != other.set, "vocab_size or [set] in tables.toml");
         for (name, text) in &self.config_texts {
-            note(other.config_texts.get(name).is_some_and(|other| other != text), &format!("{name}.toml"));
+            let other = other.config_texts.get(name);
+            note(other.is_some_and(|other| !keys(other).eq(keys(text))), &format!("{name}.toml"));
         }
         found
     }
+}
+
+/// Returns the lines of a configuration that say something.
+fn keys(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 impl Corpus {

@@ -44,6 +44,7 @@ impl Work<'_> {
             }
         }
         self.read(others)?;
+        self.compare_words()?; // Early, as it is: the runs of the headline come first.
         self.train(missing)?;
         if runs::interrupted() {
             return Ok(());
@@ -134,7 +135,12 @@ impl Work<'_> {
     }
 
     fn score_whole_documents(&mut self) -> Result {
+        let wanted: Vec<&str> =
+            Experiments::row_names(self.request.tables().filter(|table| table.whole_split));
         for (row, seed, folder) in self.whole_rows() {
+            if !wanted.contains(&row.as_str()) {
+                continue;
+            }
             let path = folder.join(WHOLE_TEST);
             let name = format!("{row}-seed{seed}");
             if !path.exists() && has_model(&folder) && !runs::interrupted() {

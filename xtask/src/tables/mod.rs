@@ -15,6 +15,7 @@ mod records;
 mod request;
 mod scatter;
 mod timing;
+mod word_text;
 mod words;
 mod work;
 

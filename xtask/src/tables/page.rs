@@ -8,6 +8,7 @@ use super::{
     experiments::Experiment,
     facts, layout,
     records::Records,
+    word_text,
     words::Gain,
 };
 use crate::report::{self, Table};
@@ -154,7 +155,7 @@ const EQUAL_TIME: &str = "At equal time: the validation loss when the reference 
 
 fn words(records: &Records) -> Option<Section> {
     let (found, wanted) = (records.words.as_ref()?, records.file.words.as_ref()?);
-    let shown = layout::examples(found, wanted.documents);
+    let shown = word_text::examples(found, wanted.documents);
     let mut examples: Vec<(String, Vec<Gain>)> = vec![];
     for gain in shown {
         match examples.last_mut().filter(|(document, _)| *document == gain.document) {
@@ -166,13 +167,13 @@ fn words(records: &Records) -> Option<Section> {
         "{} over {}, word by word: a word is a run of letters, digits and underscores, its gain the bits that the first saves. {}.",
         found.model,
         found.against,
-        layout::words(found)
+        word_text::words(found)
     );
     let plots = charts::words(records).map(|plot| ("words.svg".to_owned(), plot)).into_iter().collect();
     Some(Section {
         title: "Which words gain".into(),
         text,
-        tables: vec![(None, layout::distances(found))],
+        tables: vec![(None, word_text::distances(found))],
         plots,
         examples,
     })
@@ -194,8 +195,12 @@ impl Section {
         for (document, gains) in &self.examples {
             text += &format!("\n**{document}**\n\n");
             for gain in gains {
-                text +=
-                    &format!("* {} **`{}`**: {}\n", quoted(&gain.before), gain.word, layout::example(gain));
+                text += &format!(
+                    "* {} **`{}`**: {}\n",
+                    quoted(&gain.before),
+                    gain.word,
+                    word_text::example(gain)
+                );
                 if let Some([before, after]) = &gain.last {
                     text += &format!("  * there: {} **`{}`** {}\n", quoted(before), gain.word, quoted(after));
                 }
@@ -230,7 +235,7 @@ impl Section {
                         "<p class=\"there\">…{before}<mark class=\"last\">{word}</mark>{after}…</p>\n"
                     );
                 }
-                text += &format!("<footer>{}</footer></blockquote>\n", escape(&layout::example(gain)));
+                text += &format!("<footer>{}</footer></blockquote>\n", escape(&word_text::example(gain)));
             }
         }
         text + "</section>\n"

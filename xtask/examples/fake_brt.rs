@@ -61,7 +61,8 @@ fn time(args: &[String]) {
         let name = stem(path);
         let secs = if name == "xl_long" { 1.9 } else { 0.5 + 0.01 * name.len() as f64 };
         let secs = secs / parts as f64;
-        let step_secs = (0..rounds).map(|round| secs * (1. + 0.02 * (round % 3) as f64)).collect();
+        let noise_of = |round: u64| 0.02 * (round % 3) as f64 + 0.01 * noise(round, key(&name));
+        let step_secs = (0..rounds).map(|round| secs * (1. + noise_of(round))).collect();
         ContestantTiming {
             name,
             tokens_per_step: TOKENS_PER_STEP / parts,
@@ -126,20 +127,26 @@ fn eval(args: &[String]) {
     write_json(Path::new(flags["json"]), &vec![evaluation]).unwrap();
 }
 
-/// Writes the nats of a text whose name `Ada` the recurrent model knows the second time.
+/// Writes the nats of a text whose name `Ada` the recurrent model knows the second time, and one of whose words it knows
+/// worse.
 fn score(args: &[String]) {
     let run = Path::new(&args[1]);
     refuse_unscored(run);
     assert!(run.join("checkpoints").is_dir());
     let recurrent = run.file_name().unwrap().to_str().unwrap().starts_with("rec");
     let mut file = File::create(flags(args)["jsonl"]).unwrap();
-    for document in 0..6 {
+    for document in 0..12 {
         for idx in 0..200 {
             let text = if idx % 100 == 50 { " Ada" } else { " and" };
-            let nats = if idx == 150 && recurrent { 1. } else { 4. };
+            let nats = match idx {
+                150 if recurrent => 1.,
+                180 if recurrent => 5.,
+                _ => 4.,
+            };
+            let (name, group) = (format!("d{document}"), format!("g{}", document / 2));
             let nats = (idx > 0).then_some(nats);
             let line =
-                serde_json::json!({"file": format!("d{document}"), "idx": idx, "text": text, "nats": nats});
+                serde_json::json!({"file": name, "group": group, "idx": idx, "text": text, "nats": nats});
             writeln!(file, "{line}").unwrap();
         }
     }
@@ -148,15 +155,21 @@ fn score(args: &[String]) {
 /// How much better than the baseline a contestant is, in bits per token.
 fn gain(name: &str) -> f64 {
     match name {
-        "xl" => -0.05,
+        "xl" => -0.12,
         name if name.starts_with("rec") => 0.06,
         _ => 0.,
     }
 }
 
+/// Returns a number that stands for a name.
+fn key(name: &str) -> u64 {
+    name.bytes().fold(0, |sum, byte| 31 * sum % 10_007 + u64::from(byte))
+}
+
 /// Returns a number between -1 and 1 that looks random.
 fn noise(a: u64, b: u64) -> f64 {
     let mixed = (a * 2_654_435_761 + b * 40_503).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     (mixed >> 11) as f64 / (1u64 << 52) as f64 - 1.
 }
 
@@ -230,8 +243,7 @@ fn evaluation(name: &str, seed: u64, state_rule: StateRule) -> Evaluation {
     let lost = if state_rule == StateRule::Reset { 0.05 } else { 0. };
     let document = |i: u64| {
         let num_tokens = 2000 + 37 * (i * i % 91);
-        let bits =
-            5.9 + 1.1 * noise(i, 1) - gain(name) + lost + 0.08 * noise(i, 7 + seed + name.len() as u64);
+        let bits = 5.9 + 1.1 * noise(i, 1) - gain(name) + lost + 0.08 * noise(i, 7 + seed + key(name));
         let loss_nats = bits * num_tokens as f64 * LN_2;
         DocumentScore {
             name: format!("crate-{i}"),
@@ -246,8 +258,7 @@ fn evaluation(name: &str, seed: u64, state_rule: StateRule) -> Evaluation {
         let (start_token, end_token) = (if i == 0 { 0 } else { 32 << i }, 64 << i);
         let position = f64::from(i);
         let far = if name.starts_with("rec") { 0.018 * position - 0.03 } else { gain(name) };
-        let bits =
-            5.3 + 2.4 * (-0.62 * position).exp() - far + 0.01 * noise(u64::from(i), 3 + name.len() as u64);
+        let bits = 5.3 + 2.4 * (-0.62 * position).exp() - far + 0.01 * noise(u64::from(i), 3 + key(name));
         PositionBucket { start_token, end_token, loss_nats: bits * 1e4 * LN_2, num_tokens: 10_000 }
     };
     Evaluation {

@@ -1,7 +1,8 @@
 //! Where the repository is, and how its programs are started.
 
 use std::{
-    env, fs, io,
+    env, fs,
+    io::{self, BufRead, BufReader, Write},
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -76,6 +77,24 @@ pub(crate) fn python(root: &Path, name: &str, headline: &str) -> Result<PathBuf>
 pub(crate) fn run(name: &str, command: &mut Command) -> Result {
     let status = command.status().context(|| format!("starting {name}"))?;
     if status.success() { Ok(()) } else { fail(format!("{name} failed ({status}); its message is above")) }
+}
+
+/// Runs a command to its end, with its output shown on stderr; a failure quotes its last line.
+pub(crate) fn run_and_quote(name: &str, command: &mut Command) -> Result {
+    let context = || format!("starting {name}");
+    let mut child = to_stderr(command).stderr(Stdio::piped()).spawn().context(context)?;
+    let (mut last, mut line) = (String::new(), vec![]);
+    if let Some(stderr) = child.stderr.take() {
+        let mut stderr = BufReader::new(stderr);
+        while stderr.read_until(b'\n', &mut line).context(context)? > 0 {
+            let _ = io::stderr().write_all(&line);
+            let text = String::from_utf8_lossy(&line).trim().to_owned();
+            last = if text.is_empty() { last } else { text };
+            line.clear();
+        }
+    }
+    let status = child.wait().context(context)?;
+    if status.success() { Ok(()) } else { fail(format!("{name} failed ({status}): {last}")) }
 }
 
 /// Prepares a corpus in a folder, by its name for `brt data prepare`; what is there already stays. With a size of the

@@ -148,56 +148,79 @@ fn line<'a>(text: &'a str, part: &str) -> &'a str {
 }
 
 #[test]
-fn tables_are_made_once_and_say_which_conclusions_hold() {
+fn tables_say_which_conclusions_hold() {
     let fixture = Fixture::new(ALL);
     let (code, stdout, stderr) = fixture.tables(&["--devices", "cpu,cpu"]);
     assert_eq!(code, 0, "{stderr}");
     // One seed of each row, two of the headline: 732 steps of 4096 tokens.
     assert!(stderr.contains("6 runs, 2 at a time: about"), "{stderr}");
-    assert!(line(&stdout, "Recurrence is better").contains("| holds "), "{stdout}");
-    assert!(line(&stdout, "Transformer-XL is better").contains("does not hold"), "{stdout}");
-    assert!(line(&stdout, "The other is better").contains("does not hold"), "{stdout}");
-    assert!(line(&stdout, "A step takes as long").contains("| holds"), "{stdout}");
-    assert!(
-        line(&stdout, "Names gain").contains("| holds         | +0.99 [+0.99, +0.99] of the words more"),
-        "{stdout}"
-    );
-    assert!(
-        stdout.contains("Of 5 conclusions of the paper 3 hold at this size, 2 do not, 0 are undecided."),
-        "{stdout}"
-    );
-
+    for (claim, verdict, numbers) in [
+        ("Recurrence is better (below 0 bits/byte)", "holds ", "Rec:fixed:skip − Slide:13L: −0.0"),
+        ("Transformer-XL is better", "does not hold ", "XL:2048 − Slide:13L: +0.0"),
+        ("The other is better", "undecided ", "the other − Rec:fixed:skip: "),
+        ("A step takes as long (from 0.95 to 1.05 times)", "holds ", "Rec:fixed:skip / Slide:13L: "),
+        ("Names gain", "holds ", "| +1.00 [+1.00, +1.00] "),
+        ("Resetting costs", "holds ", "Rec:fixed:skip: +0.0"),
+    ] {
+        let line = line(&stdout, claim);
+        assert!(line.contains(&format!("| {verdict}")) && line.contains(numbers), "{stdout}");
+    }
     // Ours is checked, too, and does not count.
-    assert!(
-        line(&stdout, "Resetting costs").contains("| holds ")
-            && line(&stdout, "Resetting costs").contains("(ours)")
-    );
+    assert!(line(&stdout, "Resetting costs").contains("(ours)"));
+    let verdict = "Of 5 conclusions of the paper 3 hold at this size, 1 do not, 1 are undecided.";
+    assert!(stdout.contains(verdict), "{stdout}");
+    // The region is kept with the verdict.
+    let claims: serde_json::Value = serde_json::from_str(&fixture.read("claims.json")).unwrap();
+    assert_eq!((&claims[3]["above"], &claims[3]["verdict"]), (&0.95.into(), &"holds".into()));
+    // Tokens are those of a tokenizer that is made for the corpus, and the models have as many.
+    assert_eq!(fixture.read("corpus.tokenizer.json"), "1024");
+    assert!(fixture.read("runs/xl-seed1/arguments.txt").contains("--model.vocab_size 1024"));
+    assert!(fixture.read("runs/xl-seed1/arguments.txt").contains("--train.sinks []"));
+    // Words are compared as soon as both models are there.
+    let place = |text: &str| stderr.find(text).unwrap_or_else(|| panic!("no {text} in {stderr}"));
+    assert!(place("nats of every token") < place("6 of 6 runs ended"), "{stderr}");
+}
+
+#[test]
+fn a_report_has_everything_with_it() {
+    let fixture = Fixture::new(ALL);
+    fs::create_dir(fixture.path("out")).unwrap();
+    fs::write(fixture.path("out/findings.md"), "It is [so](runs/xl-seed1/) & so.\n\nAnd more.\n").unwrap();
+    let (code, _, stderr) = fixture.tables(&["--devices", "cpu,cpu"]);
+    assert_eq!(code, 0, "{stderr}");
     let (report, page) = (fixture.read("report.md"), fixture.read("report.html"));
     let best = line(&report, "| Rec:fixed:skip");
-    assert!(
-        best.contains("](runs/rec_a-seed1/) ± 0.00")
-            && best.contains(", 2 seeds ")
-            && best.contains("1.24 (b, c)"),
-        "{best}"
-    );
+    for part in [
+        "](runs/rec_a-seed1/) seeds [1](runs/rec_a-seed1/), [2](runs/rec_a-seed2/): ",
+        ", 2 seeds ",
+        "1.24 (b, c)",
+    ] {
+        assert!(best.contains(part), "{part} in {best}");
+    }
     // What no source gives stays empty.
-    assert!(
-        line(&report, "| XL:2048").contains("0.990 (d)") && line(&report, "| Slide:13L").contains(" – |"),
-        "{report}"
-    );
-    assert!(line(&report, "| the other").contains("Rec:fixed:skip, 3 layers"), "{report}");
-    assert!(report.contains("At equal time:") && report.contains("word perplexity"), "{report}");
-    assert!(
-        report.contains(
-            "**`Ada`**: 4.3 bits saved of 5.8; a name or identifier; it last occurred 100 tokens before"
-        ),
-        "{report}"
-    );
+    assert!(line(&report, "| XL:2048").contains("0.990 (d)"), "{report}");
+    assert!(line(&report, "| Slide:13L").contains(" – |"), "{report}");
+    for part in [
+        "At equal time:",
+        "word perplexity",
+        "Rec:fixed:skip over Slide:13L, word by word",
+        "100 % (0 % of those that lose most, 1 % of all) are names",
+        "**`Ada`**: 4.3 bits saved of 5.8; a name or identifier; it last occurred 100 tokens before",
+        "* command: cargo xtask tables --configs ",
+    ] {
+        assert!(report.contains(part), "{part} in:\n{report}");
+    }
     for plot in ["models-speed.svg", "models-curves.svg", "models-position.svg", "words.svg"] {
         let svg = fixture.read(plot);
         assert!(page.contains(&svg) && report.contains(&format!("]({plot})")), "{plot}");
-        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{plot}");
+        assert!(!svg.contains("NaN") && !svg.contains("inf") && !svg.contains(" c6"), "{plot}");
     }
+    // What a person found stands in both forms.
+    assert!(
+        report.contains("## What was found\n\nIt is [so](runs/xl-seed1/) & so.\n\nAnd more."),
+        "{report}"
+    );
+    assert!(page.contains("<p>It is <a href=\"runs/xl-seed1/\">so</a> &amp; so.</p>\n<p>And more.</p>"));
     for outside in ["<script", "<link", "src=", "@import", "url(http", "NaN"] {
         assert!(!page.contains(outside), "{outside}");
     }
@@ -205,11 +228,14 @@ fn tables_are_made_once_and_say_which_conclusions_hold() {
         let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
         assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
     }
+}
 
-    // Tokens are those of a tokenizer that is made for the corpus, and the models have as many.
-    assert_eq!(fixture.read("corpus.tokenizer.json"), "1024");
-    assert!(fixture.read("runs/xl-seed1/arguments.txt").contains("--model.vocab_size 1024 --train.sinks []"));
-
+#[test]
+fn tables_are_made_once() {
+    let fixture = Fixture::new(ALL);
+    let (code, stdout, stderr) = fixture.tables(&["--devices", "cpu,cpu"]);
+    assert_eq!(code, 0, "{stderr}");
+    let (report, page) = (fixture.read("report.md"), fixture.read("report.html"));
     // Again: everything is there, also without the models, which need not be kept.
     fs::remove_dir_all(fixture.path("out/runs/rec_a-seed1/checkpoints")).unwrap();
     let (code, again, stderr) = fixture.tables(&["--devices", "cpu,cpu"]);
@@ -219,19 +245,36 @@ fn tables_are_made_once_and_say_which_conclusions_hold() {
 
     // What is not asked for is still known.
     let claims = fixture.read("claims.json");
-    let (code, _, stderr) = fixture.tables(&["--only", "more", "--seeds", "1"]);
+    let (code, _, stderr) = fixture.tables(&["--devices", "cpu,cpu", "--only", "more", "--seeds", "1"]);
     assert_eq!((code, fixture.read("claims.json")), (0, claims), "{stderr}");
     assert!(fixture.read("report.md").contains("## Models"));
 
-    // The report can be written again without `brt`.
-    let written = fixture.read("report.md");
+    // The report can be written again without `brt`, and without step times as far as it goes.
+    let (written, plan) = (fixture.read("report.md"), fixture.read("plan.json"));
     fs::write(fixture.path("out/report.md"), "").unwrap();
-    let mut command = fixture.command(&["--report", "--only", "more", "--seeds", "1"]);
-    assert!(command.env("BRT_BIN", "/nowhere/brt").output().unwrap().status.success());
-    assert_eq!(fixture.read("report.md"), written);
+    let report_only = || {
+        let mut command = fixture.command(&["--report", "--only", "more", "--seeds", "1"]);
+        command.env("BRT_BIN", "/nowhere/brt").output().unwrap().status.success()
+    };
+    assert!(report_only());
+    assert_eq!((fixture.read("report.md"), fixture.read("plan.json")), (written, plan));
+    fs::remove_file(fixture.path("out/timing/xl.json")).unwrap();
+    assert!(report_only());
+    assert!(line(&fixture.read("report.md"), "| XL:2048").contains("](runs/xl-seed1/)"));
+
+    // Steps that were timed with other threads are timed again; a row can be wanted by its name.
+    let timing = fixture.path("out/timing/rec_other.json");
+    let other_threads =
+        fs::read_to_string(&timing).unwrap().replace("\"num_threads\": ", "\"num_threads\": 9");
+    fs::write(&timing, other_threads).unwrap();
+    let (code, _, stderr) = fixture.tables(&["--devices", "cpu,cpu", "--only", "rec_other,xl"]);
+    assert_eq!(code, 0, "{stderr}");
+    for timed in ["step times 1 of 2: xl", "step times 2 of 2: rec_other"] {
+        assert!(stderr.contains(timed) && !stderr.contains("runs ended"), "{stderr}");
+    }
 
     // More seeds are added; another budget is another folder.
-    let (code, _, stderr) = fixture.tables(&["--seeds", "2"]);
+    let (code, _, stderr) = fixture.tables(&["--devices", "cpu,cpu", "--seeds", "2"]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stderr.contains("2 of 2 runs ended"), "{stderr}");
     let (code, _, stderr) = fixture.tables(&["--budget", "4M"]);
@@ -251,7 +294,7 @@ fn a_part_can_be_made_and_estimated() {
     let (code, stdout, _) =
         fixture.tables(&["--dry-run", "--only", "more", "--budget", "10min", "--parts", "8"]);
     assert_eq!(code, 0);
-    assert!(line(&stdout, "| rec_a-seed1").contains("| 1\u{202f}069 | 11:45 |"), "{stdout}");
+    assert!(line(&stdout, "| rec_a-seed1").contains(" | 11:45 |"), "{stdout}");
 
     let (code, stdout, stderr) = fixture.tables(&["--only", "more", "--seeds", "1", "--budget", "3M"]);
     assert_eq!(code, 0, "{stderr}");
@@ -270,8 +313,8 @@ fn minutes_give_every_row_its_own_number_of_steps() {
             serde_json::from_str(&fixture.read(&format!("runs/{row}-seed1/result.json"))).unwrap();
         result["training"]["num_steps"].as_u64().unwrap()
     };
-    // The stand-in's steps last as long as names: 0.52 and 0.55 s, and 2 % more in the median round.
-    assert_eq!([steps("xl"), steps("slide")], [226, 213]);
+    // The stand-in's steps last as long as names: 0.52 and 0.55 s, and 2 ± 1 % more in the median round.
+    assert!((222..=230).contains(&steps("xl")) && (209..=217).contains(&steps("slide")));
     // Runs of so few steps decide nothing.
     for claim in ["Recurrence is better", "Names gain"] {
         assert!(line(&fixture.read("report.md"), claim).contains("| open "), "{claim}");
@@ -308,12 +351,15 @@ fn what_cannot_be_timed_or_scored_is_said_and_stops_nothing_else() {
     assert!(stderr.contains(failed), "{stderr}");
     assert!(line(&stdout, "Recurrence is better").contains("| holds "), "{stdout}");
     assert!(line(&fixture.read("report.md"), "| XL:2048").contains("(failed)"));
-    assert!(fixture.read("report.md").contains("> Note: xl failed: no step times: brt time failed"));
+    assert!(fixture.read("report.md").contains(
+        "> Note: xl failed: no step times: brt time failed (exit status: 1): error: out of memory"
+    ));
     // Without the baseline nothing can be said.
     let fixture = Fixture::new(&[("xl", ""), ("slide", "untimed"), ("rec_a", ""), ("rec_other", "")]);
     let (code, _, stderr) = fixture.tables(&["--only", "models"]);
     assert_eq!(code, 1);
-    assert!(stderr.ends_with("its message is above\n") && !stderr.contains("step times 2"), "{stderr}");
+    let last = "error: brt time failed (exit status: 1): error: out of memory\n";
+    assert!(stderr.ends_with(last) && !stderr.contains("step times 2"), "{stderr}");
     assert!(!fixture.path("out/report.md").exists());
 }
 
@@ -343,7 +389,7 @@ fn interrupted_tables_go_on() {
 fn flags_that_cannot_be_are_errors_of_one_line() {
     let fixture = Fixture::new(ALL);
     for (args, expected) in [
-        (&["--only", "model"][..], "--only: expected some of models,more,whole, got model"),
+        (&["--only", "model"][..], "--only: expected some of models,more,whole, or names of rows, got model"),
         (&["--budget", "4X"], "--budget: expected a number of tokens (4M, 500k) or minutes (10min), got 4X"),
         (&["--devices", "gpu"], "--devices: expected cpu or cuda:N, separated by commas, got \"gpu\""),
         (&["--report"], "holds no tables"),

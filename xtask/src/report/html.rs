@@ -47,14 +47,29 @@ impl Table {
 
 /// Returns text in which the links of Markdown, `[text](target)`, are those of HTML.
 pub(crate) fn inline(text: &str) -> String {
-    let link = |text: &str| {
-        let (before, rest) = text.split_once('[')?;
-        let (label, rest) = rest.split_once("](")?;
-        let (target, after) = rest.split_once(')')?;
-        let [before, label, target] = [before, label, target].map(escape);
-        Some(format!("{before}<a href=\"{target}\">{label}</a>{}", inline(after)))
-    };
-    link(text).unwrap_or_else(|| escape(text))
+    match first_link(text) {
+        Some([before, label, target, after]) => {
+            let [before, label, target] = [before, label, target].map(escape);
+            format!("{before}<a href=\"{target}\">{label}</a>{}", inline(after))
+        }
+        None => escape(text),
+    }
+}
+
+/// Returns text in which the links of Markdown are their texts.
+pub(crate) fn link_texts(text: &str) -> String {
+    match first_link(text) {
+        Some([before, label, _, after]) => format!("{before}{label}{}", link_texts(after)),
+        None => text.to_owned(),
+    }
+}
+
+/// Returns what is before the first link, its text, its target, and what is behind it.
+fn first_link(text: &str) -> Option<[&str; 4]> {
+    let (label_end, rest) = text.split_once("](")?;
+    let (before, label) = label_end.rsplit_once('[')?;
+    let (target, after) = rest.split_once(')')?;
+    Some([before, label, target, after])
 }
 
 #[cfg(test)]
@@ -68,6 +83,8 @@ mod tests {
             inline("a [1.5](runs/x/) & [2](y)"),
             "a <a href=\"runs/x/\">1.5</a> &amp; <a href=\"y\">2</a>"
         );
+        assert_eq!(inline("[1, 2] [a](b) [3, 4]"), "[1, 2] <a href=\"b\">a</a> [3, 4]");
+        assert_eq!(link_texts("x [a](b) [3, 4] [c](d)."), "x a [3, 4] c.");
         let table = Table::new(["h"], vec![vec!["name\n[model](m)".into()]]);
         let html = table.html(|_| "best");
         assert!(

@@ -4,11 +4,13 @@
 mod bootstrap;
 mod html;
 mod paired;
+mod seeds;
 mod table;
 
 pub(crate) use self::{
     bootstrap::{interval_of_mean, interval_of_median},
-    html::page,
+    html::{inline, link_texts, page},
     paired::{Difference, Scores, difference, document_bits, mean, standard_deviation},
+    seeds::{SeedSpread, seed_spread},
     table::{NONE, Table, signed, thousands},
 };

@@ -180,24 +180,28 @@ impl Pool<'_> {
     }
 }
 
+/// Returns what a run left in its folder, where it has ended.
+pub(crate) fn result(folder: &Path) -> std::result::Result<Option<RunResult>, String> {
+    let path = folder.join("result.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    read_json(&path, "the result of a run").map(Some).map_err(|error| error.to_string())
+}
+
 impl Job {
     /// Returns the result of a run that has ended; an error where there is one that is not of this run.
     pub(crate) fn finished(&self) -> std::result::Result<Option<RunResult>, String> {
-        let path = self.folder.join("result.json");
-        if !path.exists() {
-            return Ok(None);
-        }
-        let result: RunResult = read_json(&path, "the result of a run").map_err(|error| error.to_string())?;
+        let Some(result) = result(&self.folder)? else { return Ok(None) };
         let (seed, steps) = (result.seed, result.training.num_steps);
         if (seed, steps) == (self.seed, self.num_steps) {
             return Ok(Some(result));
         }
         Err(format!(
-            "{}: expected seed {} and {} steps, got seed {seed} and {steps} steps; delete {}",
-            path.display(),
+            "{}: expected a run of seed {} and {} steps, got seed {seed} and {steps} steps; delete it",
+            self.folder.display(),
             self.seed,
             self.num_steps,
-            self.folder.display()
         ))
     }
 

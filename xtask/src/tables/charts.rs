@@ -1,7 +1,7 @@
 //! The plots: learning curves over tokens and seconds, loss by position, speed against quality, sizes, gates and
 //! states, words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use brt_report::{
     MetricsLine, RunResult,
@@ -35,7 +35,7 @@ pub(super) fn of_table(records: &Records, table: &Experiment) -> Vec<(String, St
         add("speed", scatter::speed(records, table));
         add("curves", curves(records, &lines));
         add("position", position(records, &lines, &table.reference));
-        add("states", states(records, table));
+        add("states", states(records, &lines));
     }
     plots
 }
@@ -76,10 +76,12 @@ fn names(rows: &[&Row], colours: &[usize]) -> Vec<(String, usize)> {
 /// Draws validation loss over tokens and over seconds of training.
 fn curves(records: &Records, rows: &[&Row]) -> Option<String> {
     let colours = colours(records, rows);
+    let seeds = common_seeds(records, rows);
     let series = |x_of: &dyn Fn(&Row, &MetricsLine) -> Option<f64>| -> Vec<Series> {
         let one = |(row, colour): (&&Row, &usize)| {
             let mut sums: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
-            let results: Vec<&RunResult> = records.of(&row.config).map(|(_, result)| result).collect();
+            let of_seeds = records.of(&row.config).filter(|(seed, _)| seeds.contains(seed));
+            let results: Vec<&RunResult> = of_seeds.map(|(_, result)| result).collect();
             for line in results.iter().flat_map(|result| &result.curve) {
                 let point = x_of(row, line).zip(line.validation_bits_per_byte);
                 sums.entry(line.num_tokens).or_default().extend(point);
@@ -111,12 +113,19 @@ fn curves(records: &Records, rows: &[&Row]) -> Option<String> {
     draw("Learning curves", &names(rows, &colours), &panels)
 }
 
+/// Returns the seeds that all of the rows have.
+fn common_seeds(records: &Records, rows: &[&Row]) -> BTreeSet<u64> {
+    records.common_seeds(rows.iter().map(|row| row.config.as_str()))
+}
+
 /// Draws the loss by position in the document, and the differences to the reference.
 fn position(records: &Records, rows: &[&Row], reference: &str) -> Option<String> {
     let colours = colours(records, rows);
+    let seeds = records.common_seeds(rows.iter().map(|row| row.config.as_str()).chain([reference]));
     let losses = |config: &str| -> Vec<(f64, f64)> {
         let mut buckets: BTreeMap<(u64, u64), Vec<f64>> = BTreeMap::new();
-        for bucket in records.of(config).flat_map(|(_, result)| &result.test.by_position) {
+        let results = records.of(config).filter(|(seed, _)| seeds.contains(seed));
+        for bucket in results.flat_map(|(_, result)| &result.test.by_position) {
             if bucket.num_tokens > 0 {
                 buckets
                     .entry((bucket.start_token, bucket.end_token))
@@ -145,19 +154,18 @@ fn position(records: &Records, rows: &[&Row], reference: &str) -> Option<String>
         let x_label = "position in the document (tokens)";
         Panel { title, x_label, x_scale: Scale::Log2, y_max: None, height: 220., series }
     };
-    let title = format!("Difference to {reference}, bits/token (below 0: better)");
+    let title = format!("Difference to {}, bits/token (below 0: better)", records.label(reference));
     let panels = [panel("Loss by position, bits/token", series(false)), panel(&title, series(true))];
     draw("Loss by position in the document", &names(rows, &colours), &panels)
 }
 
 /// Draws bits/byte over the number of parameters without embeddings, a line for each series.
 fn sizes(records: &Records, table: &Experiment) -> Option<String> {
+    let seeds = records.common_seeds(table.rows.iter().map(|row| row.config.as_str()));
     let series = |(i, series): (usize, &super::experiments::RowSeries)| {
         let point = |row: &String| {
-            let scores = records.scores(row, false);
-            let bits = mean(layout::bits(&scores));
             let num = records.first(row)?.model.num_parameters_without_embedding;
-            bits.is_finite().then_some((num as f64, bits))
+            Some((num as f64, layout::mean_bits(records, row, &seeds)?))
         };
         let points = series.rows.iter().filter_map(point).collect();
         Series { colour: (i + 1) % NUM_COLOURS, marks: Marks::Dots, points }
@@ -176,20 +184,21 @@ fn sizes(records: &Records, table: &Experiment) -> Option<String> {
     draw("Scaling", &names, &[panel])
 }
 
-/// Draws what gates and states of the recurrent rows do while they train.
-fn states(records: &Records, table: &Experiment) -> Option<String> {
-    let rows: Vec<&Row> = table.rows.iter().filter(|row| is_recurrent(records, row)).collect();
+/// Draws what gates and states of the recurrent rows do while they train, in the colours that they have among `rows`.
+fn states(records: &Records, rows: &[&Row]) -> Option<String> {
+    let colours = colours(records, rows);
+    let recurrent = || rows.iter().zip(&colours).filter(|(row, _)| is_recurrent(records, row));
     let series = |wanted: &dyn Fn(&str) -> bool| -> Vec<Series> {
-        let one = |(colour, row): (usize, &&Row)| {
+        let one = |(row, colour): (&&Row, &usize)| {
             let curve = records.first(&row.config).into_iter().flat_map(|result| &result.curve);
             let point = |line: &MetricsLine| {
                 let values = line.statistics.iter().filter(|(name, _)| wanted(name)).map(|(_, value)| *value);
                 let value = mean(values);
                 value.is_finite().then_some((line.num_tokens as f64, value))
             };
-            Series { colour, marks: Marks::None, points: curve.filter_map(point).collect() }
+            Series { colour: *colour, marks: Marks::None, points: curve.filter_map(point).collect() }
         };
-        rows.iter().enumerate().map(one).collect()
+        recurrent().map(one).collect()
     };
     let panel = |title, series| Panel {
         title,
@@ -204,8 +213,7 @@ fn states(records: &Records, table: &Experiment) -> Option<String> {
         panel("Share of the states in what tokens read", series(&|name| name.ends_with("state_share"))),
         panel("Length of a state vector (mean over blocks)", series(&|name| name.ends_with("state_norm"))),
     ];
-    let names: Vec<_> =
-        rows.iter().enumerate().map(|(colour, row)| (row.label().to_owned(), colour)).collect();
+    let names: Vec<_> = recurrent().map(|(row, colour)| (row.label().to_owned(), *colour)).collect();
     draw("Gates and states", &names, &panels)
 }
 

@@ -8,7 +8,7 @@ use super::{
     words::Share,
 };
 use crate::{
-    report::{Scores, difference, mean, signed, standard_deviation},
+    report::{Scores, SeedSpread, difference, seed_spread, signed},
     runs::SMOKE_STEPS,
 };
 
@@ -39,15 +39,11 @@ pub(super) struct Measured {
 /// A claim with its verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Checked {
-    pub(super) text: String,
-    /// What the paper says; absent where the claim is ours.
-    pub(super) paper: Option<String>,
-    pub(super) of: Vec<String>,
-    pub(super) against: Vec<String>,
+    #[serde(flatten)]
+    pub(super) claim: Claim,
     pub(super) verdict: Verdict,
     /// What was measured: one value, or one for each pair.
     pub(super) measured: Vec<Measured>,
-    pub(super) measure: Measure,
 }
 
 impl Verdict {
@@ -78,8 +74,7 @@ fn checked(records: &Records, claim: &Claim) -> Checked {
     let is_short = |row: &&String| records.of(row).any(|(_, result)| result.training.num_steps < SMOKE_STEPS);
     let is_open = measured.is_empty() || rows.iter().any(is_short);
     let verdict = if is_open { Verdict::Open } else { combined(claim, &measured) };
-    let Claim { text, paper, of, against, measure, .. } = claim.clone();
-    Checked { text, paper, of, against, verdict, measure, measured }
+    Checked { claim: claim.clone(), verdict, measured }
 }
 
 /// Measures what a claim is about; nothing where something is missing.
@@ -91,7 +86,7 @@ fn measure(records: &Records, claim: &Claim) -> Option<Vec<Measured>> {
                 (records.scores(of, false), records.scores(against, false))
             };
             let scores: Vec<_> = pairs().map(scores).collect();
-            let spread = seed_spread(records);
+            let spread = records.seed_spread();
             let parts = if claim.each { scores.chunks(1) } else { scores.chunks(scores.len()) };
             parts.map(|part| Some(loss(part)?.widened(spread, part.len()))).collect()
         }
@@ -119,28 +114,24 @@ fn loss(pairs: &[(Scores<'_>, Scores<'_>)]) -> Option<Measured> {
 }
 
 fn share(share: Share) -> Measured {
-    Measured { value: share.of_best - share.of_all, interval: share.interval, by_seed: vec![] }
+    Measured { value: share.of_best - share.of_worst, interval: share.interval, by_seed: vec![] }
 }
 
-/// Returns the standard deviation over seeds of a difference of two rows, as seen between the rows of the headline and
-/// the baseline; nothing where they have one seed.
-pub(super) fn seed_spread(records: &Records) -> Option<f64> {
-    let baseline = &records.file.baseline;
-    let others = records.file.headline.iter().filter(|row| *row != baseline);
-    let spread = |row: &String| {
-        let found = difference(&[(records.scores(row, false), records.scores(baseline, false))])?;
-        standard_deviation(&found.by_seed.into_values().collect::<Vec<_>>())
-    };
-    let variances: Vec<f64> = others.filter_map(spread).map(|spread| spread * spread).collect();
-    (!variances.is_empty()).then(|| mean(variances).sqrt())
+impl Records {
+    /// Returns how far differences of two rows vary with the seed, as seen in the rows of the headline; nothing where they
+    /// have one seed.
+    pub(super) fn seed_spread(&self) -> Option<SeedSpread> {
+        let rows: Vec<_> = self.file.headline.iter().map(|row| self.scores(row, false)).collect();
+        seed_spread(&rows)
+    }
 }
 
 impl Measured {
     /// Adds the spread over seeds to the interval over documents: as squares, less by the number of seeds and pairs.
-    fn widened(self, spread: Option<f64>, num_pairs: usize) -> Self {
+    fn widened(self, spread: Option<SeedSpread>, num_pairs: usize) -> Self {
         let Some(spread) = spread else { return self };
         let num = (self.by_seed.len() * num_pairs).max(1) as f64;
-        let (value, seeds) = (self.value, 1.96 * spread / num.sqrt());
+        let (value, seeds) = (self.value, spread.half_interval() / num.sqrt());
         let wider =
             |[low, high]: [f64; 2]| [value - seeds.hypot(value - low), value + seeds.hypot(high - value)];
         Self { interval: self.interval.map(wider), ..self }
@@ -175,29 +166,63 @@ fn verdict(claim: &Claim, measured: &Measured) -> Verdict {
 }
 
 impl Checked {
-    /// Returns what was measured as text, with its unit.
-    pub(super) fn numbers(&self) -> String {
-        let unit = match self.measure {
+    /// Returns what was measured as text: each value with the rows that it is of, linked to their runs.
+    pub(super) fn numbers(&self, records: &Records) -> String {
+        let link = |row: &String| match records.folder(row) {
+            Some(folder) => format!("[{}]({folder})", records.label(row)),
+            None => records.label(row).to_owned(),
+        };
+        let Claim { of, against, measure, .. } = &self.claim;
+        let is_mean = self.measured.len() < of.len();
+        let one = |(i, measured): (usize, &Measured)| {
+            let rows = match (of.get(i).filter(|_| !is_mean), against.get(i)) {
+                (Some(of), Some(against)) if *measure == Measure::StepTime => {
+                    format!("{} / {}: ", link(of), link(against))
+                }
+                (Some(of), Some(against)) => format!("{} − {}: ", link(of), link(against)),
+                (Some(of), None) => format!("{}: ", link(of)),
+                (None, _) if is_mean => "mean: ".into(),
+                (None, _) => String::new(),
+            };
+            format!("{rows}{}", measured.text(*measure))
+        };
+        self.measured.iter().enumerate().map(one).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Returns the region that the claim's quantity must lie in, with its unit.
+    pub(super) fn region(&self) -> String {
+        let Claim { above, below, measure, .. } = &self.claim;
+        let write = |value: f64| format!("{value}").replace('-', "−");
+        let ends = match (above.map(write), below.map(write)) {
+            (Some(above), Some(below)) => format!("from {above} to {below}"),
+            (Some(above), None) => format!("above {above}"),
+            (None, Some(below)) => format!("below {below}"),
+            (None, None) => String::new(),
+        };
+        let unit = match measure {
             Measure::Loss | Measure::Reset => "bits/byte",
             Measure::StepTime => "times",
-            Measure::Names | Measure::OutsideWindow => "of the words more than of all",
+            Measure::Names | Measure::OutsideWindow => "of the words, more than of those that lose most",
         };
-        let write = |value: f64| match self.measure {
+        format!("{ends} {unit}")
+    }
+}
+
+impl Measured {
+    fn text(&self, measure: Measure) -> String {
+        let write = |value: f64| match measure {
             Measure::Loss | Measure::Reset => signed(value),
             Measure::StepTime => format!("{value:.2}"),
             Measure::Names | Measure::OutsideWindow => format!("{value:+.2}").replace('-', "−"),
         };
-        let one = |measured: &Measured| {
-            let ends = measured.interval.map(|ends| ends.map(write));
-            let interval = ends.map_or(String::new(), |[low, high]| format!(" [{low}, {high}]"));
-            let seeds = match measured.by_seed.len() {
-                0 => String::new(),
-                1 => " (1 seed)".into(),
-                n => format!(" ({n} seeds)"),
-            };
-            format!("{}{interval}{seeds}", write(measured.value))
+        let ends = self.interval.map(|ends| ends.map(write));
+        let interval = ends.map_or(String::new(), |[low, high]| format!(" [{low}, {high}]"));
+        let seeds = match self.by_seed.len() {
+            0 => String::new(),
+            1 => ", 1 seed".into(),
+            n => format!(", {n} seeds"),
         };
-        format!("{} {unit}", self.measured.iter().map(one).collect::<Vec<_>>().join("; "))
+        format!("{}{interval}{seeds}", write(self.value))
     }
 }
 
@@ -245,12 +270,13 @@ mod tests {
     fn the_spread_over_seeds_makes_intervals_wider() {
         let one = Measured { value: -0.03, interval: Some([-0.06, -0.01]), by_seed: vec![-0.03] };
         assert_eq!(one.clone().widened(None, 1), one);
-        // 1.96 · 0.0204 = 0.04: 0.03 and 0.04 make 0.05, 0.02 and 0.04 make 0.0447.
-        let [low, high] = one.clone().widened(Some(0.04 / 1.96), 1).interval.unwrap();
+        // Four degrees of freedom: 2.776 standard deviations. 0.03 and 0.04 make 0.05, 0.02 and 0.04 make 0.0447.
+        let spread = |half: f64| Some(SeedSpread { deviation: half / 2.776, degrees: 4 });
+        let [low, high] = one.clone().widened(spread(0.04), 1).interval.unwrap();
         assert!((low + 0.08).abs() < 1e-9 && (high - 0.01472).abs() < 1e-5, "[{low}, {high}]");
         // Four runs of each kind halve it.
         let four = Measured { by_seed: vec![-0.03; 2], ..one };
-        let [low, _] = four.widened(Some(0.08 / 1.96), 2).interval.unwrap();
+        let [low, _] = four.widened(spread(0.08), 2).interval.unwrap();
         assert!((low + 0.08).abs() < 1e-9, "{low}");
     }
 

@@ -14,7 +14,7 @@ pub(super) struct DistanceGain {
     /// Absent for words that had not occurred.
     pub(super) end: Option<u64>,
     pub(super) num_words: usize,
-    /// Mean over documents of the mean gain of a word, in bits.
+    /// Mean gain of a word, in bits.
     pub(super) bits: f64,
     /// 95 % interval over groups of documents.
     pub(super) interval: Option<[f64; 2]>,
@@ -24,37 +24,26 @@ pub(super) struct DistanceGain {
 #[derive(Default)]
 pub(super) struct Distances(BTreeMap<Option<u64>, Gains>);
 
-/// Gains of one bucket.
-#[derive(Default)]
-struct Gains {
-    num_words: usize,
-    /// The mean of each document, by group.
-    means: BTreeMap<String, Vec<f64>>,
-}
+/// Gains of the words of one bucket, in bits, by group of documents.
+type Gains = BTreeMap<String, Vec<f64>>;
 
 impl Distances {
     /// Adds the words of a document.
     pub(super) fn add(&mut self, group: &str, words: &[Occurrence<'_>], window_len: u64) {
-        let mut of_document: BTreeMap<Option<u64>, Vec<f64>> = BTreeMap::new();
         for word in words {
             let bucket = word.distance.map(|distance| bucket(distance, window_len));
-            of_document.entry(bucket).or_default().push(word.bits);
-        }
-        for (bucket, bits) in of_document {
-            let gains = self.0.entry(bucket).or_default();
-            gains.num_words += bits.len();
-            gains.means.entry(group.to_owned()).or_default().push(mean(bits));
+            self.0.entry(bucket).or_default().entry(group.to_owned()).or_default().push(word.bits);
         }
     }
 
     /// Returns the mean gain of each bucket.
     pub(super) fn means(self, window_len: u64) -> Vec<DistanceGain> {
-        let gain = |(bucket, Gains { num_words, means }): (Option<u64>, Gains)| {
-            let groups: Vec<Vec<f64>> = means.into_values().collect();
+        let gain = |(bucket, gains): (Option<u64>, Gains)| {
+            let groups: Vec<Vec<f64>> = gains.into_values().collect();
             DistanceGain {
                 start: bucket.filter(|start| *start > window_len).unwrap_or(0),
                 end: bucket.map(|start| if start <= window_len { window_len + 1 } else { start * 4 }),
-                num_words,
+                num_words: groups.iter().map(Vec::len).sum(),
                 bits: mean(groups.iter().flatten().copied()),
                 interval: interval_of_mean(&groups),
             }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use brt_report::{BuildFacts, Evaluation, RunResult, TimingResult};
 
-use super::{claims, records::Records};
-use crate::report::thousands;
+use super::{records::Records, timing};
+use crate::report::{SeedSpread, thousands};
 
 /// Returns what the numbers stand on, as names and values.
 pub(super) fn facts(records: &Records) -> Vec<(&'static str, String)> {
     let mut facts = vec![("corpus", records.corpus.clone())];
+    facts.extend(records.commands.iter().map(|command| ("command", command.clone())));
     let results: Vec<&RunResult> = records.all().collect();
     let Some(result) = results.first() else { return facts };
     let all = |value: &dyn Fn(&RunResult) -> String| -> String {
@@ -88,6 +89,17 @@ pub(super) fn notes(records: &Records) -> Vec<String> {
     differ("trained tokens (millions)", &|r| format!("{:.1}", r.training.num_tokens as f64 / 1e6));
     differ("commit", &|r| r.build.commit.clone());
     differ("processor", &|r| format!("{} ({})", r.machine.cpu, r.machine.cpu_capability));
+    let conditions: BTreeSet<_> = records.timings.all().map(timing::conditions).collect();
+    if conditions.iter().any(|(.., parts)| parts.iter().any(|parts| *parts > 1)) {
+        notes.push("step times are of a part of a step".into());
+    }
+    let conditions: BTreeSet<_> =
+        conditions.into_iter().map(|(device, threads, _)| (device, threads)).collect();
+    if conditions.len() > 1 {
+        notes.push(
+            "steps were timed on different devices or threads; rows are compared where they were not".into(),
+        );
+    }
     if records.all().any(|result| result.build.commit.ends_with("-dirty")) {
         notes.push("the program was built from files that differ from its commit".into());
     }
@@ -96,10 +108,11 @@ pub(super) fn notes(records: &Records) -> Vec<String> {
 
 /// Returns how the columns are to be read.
 pub(super) fn legend(records: &Records) -> String {
-    let seeds = match claims::seed_spread(records) {
-        Some(spread) => format!(
-            "intervals of claims are wider by the spread over seeds, a standard deviation of {spread:.4} bits/byte in the \
-             differences of the headline's rows, and a claim also needs every seed on its side"
+    let seeds = match records.seed_spread() {
+        Some(SeedSpread { deviation, degrees }) => format!(
+            "intervals in tables do not cover the spread over seeds; those of claims do, as seen in the headline's rows and \
+             taken to be that of all (a standard deviation of {deviation:.4} bits/byte in a difference, {degrees} degrees of \
+             freedom), and a claim also needs every seed on its side"
         ),
         None => {
             "with one seed of each row nothing is known of the spread over seeds, which they do not cover"
@@ -107,9 +120,9 @@ pub(super) fn legend(records: &Records) -> String {
         }
     };
     format!(
-        "bits/byte: mean over the test documents, lower is better; with several seeds their mean ± standard deviation. \
-         Differences are paired by document and seed, below 0 is better; intervals are 95 % of a bootstrap over groups of \
-         documents; {seeds}. Of so many claims one or two would be decided wrongly by chance. Step times are per token, \
+        "bits/byte: mean over the test documents, lower is better, with the seed that all rows of the table have; below it \
+         the mean of all seeds ± their standard deviation. Differences are paired by document and by every seed that both \
+         rows have, below 0 is better; intervals are 95 % of a bootstrap over groups of documents; {seeds}. Step times are per token, \
          medians of steps taken in turn with the baseline's in one process, relative to the row that the difference is taken \
          from. Letters stand for where a number of the paper was found; an empty cell was not found. The paper's numbers are \
          of other data and other sizes: what can be compared is the order of rows, not the values."

@@ -1,6 +1,8 @@
 //! Tables and claims as text that Markdown and HTML both print.
 
-use brt_report::ModelFacts;
+use std::collections::{BTreeMap, BTreeSet};
+
+use brt_report::{Evaluation, ModelFacts};
 
 use super::{
     claims::{Checked, Verdict},
@@ -32,8 +34,9 @@ pub(super) fn table(records: &Records, table: &Experiment) -> Table {
     header.extend(has_reset.then(|| "bits/byte, state reset".to_owned()));
     header.push("step time [95 %]".into());
     header.extend(paper.iter().map(|(_, name)| format!("paper: {name}")));
+    let seeds = records.common_seeds(table.rows.iter().map(|row| row.config.as_str()));
     let rows = table.rows.iter().map(|row| {
-        let mut cells = measured(records, table, row, has_reset);
+        let mut cells = measured(records, table, row, has_reset, &seeds);
         let number = |quantity| records.paper.number(row.paper.as_deref()?, quantity);
         cells.extend(paper.iter().map(|(quantity, _)| number(quantity).map_or(NONE.into(), published)));
         cells
@@ -55,9 +58,18 @@ fn label_of<'a>(table: &'a Experiment, config: &'a str) -> &'a str {
     table.rows.iter().find(|row| row.config == config).map_or(config, Row::label)
 }
 
-fn measured(records: &Records, table: &Experiment, row: &Row, has_reset: bool) -> Vec<String> {
+/// Returns what was measured of a row; losses with the seeds that all rows of the table have, so that they can be
+/// compared.
+fn measured(
+    records: &Records,
+    table: &Experiment,
+    row: &Row,
+    has_reset: bool,
+    seeds: &BTreeSet<u64>,
+) -> Vec<String> {
     let scores = records.scores(&row.config, table.whole_split);
     let first = records.first(&row.config);
+    let losses = |scores: &Scores<'_>| by_seed(records, &row.config, &bits(scores), seeds, 4);
     let about = first.map_or_else(|| state_of(records, row), |result| result.model.description.clone());
     let mut cells = vec![format!("{}\n{about}", row.label())];
     // Embeddings count for nothing in the scaling of layers.
@@ -68,17 +80,17 @@ fn measured(records: &Records, table: &Experiment, row: &Row, has_reset: bool) -
         format!("{:.3}", num as f64 / 1e6)
     }));
     if table.whole_split {
-        let perplexities = scores.values().filter_map(|scores| scores.word_perplexity());
-        let perplexity = spread(&perplexities.map(|(perplexity, _)| perplexity).collect::<Vec<_>>(), 2);
-        cells.push(linked(perplexity, records.folder(&row.config)));
+        let perplexity = |(seed, scores): (&u64, &&Evaluation)| Some((*seed, scores.word_perplexity()?.0));
+        let perplexities = scores.iter().filter_map(perplexity).collect();
+        cells.push(by_seed(records, &row.config, &perplexities, seeds, 2));
     }
-    cells.push(linked(spread(&bits(&scores), 4), records.folder(&row.config)));
+    cells.push(losses(&scores));
     let reference = table.reference_of(row);
     let of_reference = (reference != row.config).then(|| records.scores(reference, table.whole_split));
     let found = of_reference.and_then(|other| difference(&[(scores, other)]));
     cells.push(found.as_ref().map_or(NONE.into(), with_interval));
     if has_reset {
-        cells.push(linked(spread(&bits(&records.reset_scores(&row.config)), 4), records.folder(&row.config)));
+        cells.push(losses(&records.reset_scores(&row.config)));
     }
     let time = records.timings.ratio(&row.config, reference).map_or(NONE.into(), ratio);
     cells.push(linked(time, Some(format!("timing/{}.json", row.config))));
@@ -86,8 +98,15 @@ fn measured(records: &Records, table: &Experiment, row: &Row, has_reset: bool) -
 }
 
 /// Returns bits/byte for each seed.
-pub(super) fn bits(scores: &Scores<'_>) -> Vec<f64> {
-    scores.values().map(|scores| mean(document_bits(scores).into_values())).collect()
+fn bits(scores: &Scores<'_>) -> BTreeMap<u64, f64> {
+    scores.iter().map(|(seed, scores)| (*seed, mean(document_bits(scores).into_values()))).collect()
+}
+
+/// Returns the mean bits/byte of a row over seeds; nothing where it has none of them.
+pub(super) fn mean_bits(records: &Records, row: &str, seeds: &BTreeSet<u64>) -> Option<f64> {
+    let all = bits(&records.scores(row, false));
+    let bits = mean(seeds.iter().filter_map(|seed| all.get(seed)).copied());
+    bits.is_finite().then_some(bits)
 }
 
 /// Links a number to a folder, but for what is written small below it.
@@ -109,15 +128,26 @@ fn state_of(records: &Records, row: &Row) -> String {
     }
 }
 
-/// Returns the mean of the seeds with their standard deviation.
-fn spread(values: &[f64], decimals: usize) -> String {
-    match (standard_deviation(values), values.len()) {
-        (_, 0) => NONE.into(),
-        (Some(deviation), n) => {
-            format!("{:.decimals$}\n± {deviation:.decimals$}, {n} seeds", mean(values.iter().copied()))
-        }
-        (None, _) => format!("{:.decimals$}", values[0]),
+/// Returns the mean of a row's values over `seeds` (of all, where it has none of those), linked to the first run; below
+/// it, where the row has several seeds, the mean of all with their standard deviation and a link to each.
+fn by_seed(
+    records: &Records,
+    row: &str,
+    values: &BTreeMap<u64, f64>,
+    seeds: &BTreeSet<u64>,
+    decimals: usize,
+) -> String {
+    if values.is_empty() {
+        return NONE.into();
     }
+    let all: Vec<f64> = values.values().copied().collect();
+    let shown: Vec<f64> = values.iter().filter(|(seed, _)| seeds.contains(seed)).map(|(_, v)| *v).collect();
+    let of_all = mean(all.iter().copied());
+    let shown = if shown.is_empty() { of_all } else { mean(shown) };
+    let number = linked(format!("{shown:.decimals$}"), records.folder(row));
+    let Some(deviation) = standard_deviation(&all) else { return number };
+    let links: Vec<_> = values.keys().map(|seed| format!("[{seed}](runs/{row}-seed{seed}/)")).collect();
+    format!("{number}\nseeds {}: {of_all:.decimals$} ± {deviation:.decimals$}", links.join(", "))
 }
 
 fn with_interval(difference: &Difference) -> String {
@@ -138,18 +168,18 @@ fn ratio(ratio: Ratio) -> String {
 }
 
 /// Returns the claims: each with its verdict, what was measured and what the paper says.
-pub(super) fn claims(checked: &[Checked]) -> Table {
+pub(super) fn claims(records: &Records, checked: &[Checked]) -> Table {
     let header = ["claim", "here", "measured [95 %]", "the paper"];
-    let row = |claim: &Checked| {
-        let numbers = match claim.measured.is_empty() {
+    let row = |checked: &Checked| {
+        let numbers = match checked.measured.is_empty() {
             true => NONE.into(),
-            false => claim.numbers(),
+            false => checked.numbers(records),
         };
         vec![
-            claim.text.clone(),
-            claim.verdict.name().into(),
+            format!("{}\n{}", checked.claim.text, checked.region()),
+            checked.verdict.name().into(),
             numbers,
-            claim.paper.clone().unwrap_or_else(|| "(ours)".into()),
+            checked.claim.paper.clone().unwrap_or_else(|| "(ours)".into()),
         ]
     };
     let rows: Vec<_> = checked.iter().map(row).collect();
@@ -158,7 +188,7 @@ pub(super) fn claims(checked: &[Checked]) -> Table {
 
 /// Returns the answer in one sentence: what became of the paper's conclusions, without our own.
 pub(super) fn verdict(checked: &[Checked]) -> String {
-    let of_paper: Vec<&Checked> = checked.iter().filter(|claim| claim.paper.is_some()).collect();
+    let of_paper: Vec<&Checked> = checked.iter().filter(|checked| checked.claim.paper.is_some()).collect();
     let count = |verdict| of_paper.iter().filter(|claim| claim.verdict == verdict).count();
     let [hold, fail, undecided, open] =
         [Verdict::Holds, Verdict::DoesNotHold, Verdict::Undecided, Verdict::Open].map(count);

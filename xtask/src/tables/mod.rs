@@ -22,7 +22,6 @@ mod work;
 use std::{fs, path::Path};
 
 use self::{
-    experiments::Experiments,
     paper::Paper,
     records::Records,
     request::{Corpus, Request},
@@ -51,16 +50,16 @@ fn tables(root: &Path, request: &Request) -> Result {
         return report(request, paper);
     }
     fs::create_dir_all(&request.out).context(|| format!("creating {}", request.out.display()))?;
-    request.keep()?;
+    let commands = request.keep(command())?;
     runs::handle_interrupts()?;
     let brt = tools::brt(root)?;
     if let Corpus::Named(name) = &request.corpus {
         tools::prepare_corpus(root, &brt, name, request.experiments.file.vocab_size, &request.data())?;
     }
     let mut timings = Timings::read(request)?;
-    let failures = timings.complete(&brt, request, &rows_to_time(request))?;
+    let failures = timings.complete(&brt, request)?;
     let planned = plan::runs(request, &timings);
-    let others = plan::others(request, &timings, &planned);
+    let others = plan::others(request, &planned);
     let (table, sum) = plan::estimate(request, &planned);
     if request.dry_run {
         ui::result(&table.markdown());
@@ -68,7 +67,7 @@ fn tables(root: &Path, request: &Request) -> Result {
         return Ok(());
     }
     ui::line(&sum);
-    let records = Records::new(request, timings, paper);
+    let records = Records::new(request, commands, timings, paper);
     let mut work = Work { brt: &brt, request, records };
     failures.into_iter().for_each(|(row, failure)| work.records.add(&row, &row, Err(failure)));
     work.run(planned, others)
@@ -76,18 +75,16 @@ fn tables(root: &Path, request: &Request) -> Result {
 
 /// Writes the report of what is there, and makes nothing.
 fn report(request: &Request, paper: Paper) -> Result {
-    request.check_kept()?;
-    let timings = Timings::read(request)?;
-    let finished = plan::others(request, &timings, &[]);
-    let records = Records::new(request, timings, paper);
+    let commands = request.commands()?;
+    let records = Records::new(request, commands, Timings::read(request)?, paper);
     let mut work = Work { brt: Path::new("brt"), request, records };
-    work.read(finished)?;
+    work.read(plan::others(request, &[]))?;
     work.show()
 }
 
-/// Returns the baseline, without which nothing can be timed, and the rows of the wanted tables.
-fn rows_to_time(request: &Request) -> Vec<&str> {
-    let baseline = request.experiments.file.baseline.as_str();
-    let others = Experiments::row_names(request.tables()).into_iter().filter(|row| *row != baseline);
-    std::iter::once(baseline).chain(others).collect()
+/// Returns the command that the user gave.
+fn command() -> String {
+    let arguments = std::env::args().skip(1);
+    let quoted = arguments.map(|word| if word.contains([' ', '\'']) { format!("{word:?}") } else { word });
+    std::iter::once("cargo xtask".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }

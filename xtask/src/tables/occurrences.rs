@@ -34,6 +34,7 @@ impl Scored {
 }
 
 /// One occurrence of a word and what it gains.
+#[derive(Clone)]
 pub(super) struct Occurrence<'a> {
     word: &'a str,
     /// Its first byte in the text, and that of the occurrence before.
@@ -49,8 +50,8 @@ pub(super) struct Occurrence<'a> {
 /// Returns every word of a document, in order.
 ///
 /// A word is a run of letters, digits and underscores of three or more characters; a token belongs to the word that its
-/// first such character is in, and a word without a token of its own is left out. A name or an identifier has an
-/// underscore or a digit in it, or a capital letter where the document never has it in small letters.
+/// first such character is in, and a word without a token of its own is left out. A name or an identifier is no number and
+/// has an underscore or a digit in it, or a capital letter where the document never has it in small letters.
 pub(super) fn occurrences<'a>(text: &'a str, scored: &Scored, other: &Scored) -> Vec<Occurrence<'a>> {
     let starts = scored.starts();
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
@@ -95,20 +96,33 @@ pub(super) fn occurrences<'a>(text: &'a str, scored: &Scored, other: &Scored) ->
 }
 
 fn is_name(word: &str, all: &HashSet<&str>) -> bool {
-    word.chars().any(|c| c == '_' || c.is_ascii_digit())
-        || (word.chars().any(char::is_uppercase) && !all.contains(word.to_lowercase().as_str()))
+    let is_number = word.starts_with(|c: char| c.is_ascii_digit());
+    let has_sign = word.chars().any(|c| c == '_' || c.is_ascii_digit());
+    let has_capital = word.chars().any(char::is_uppercase);
+    !is_number && (has_sign || (has_capital && !all.contains(word.to_lowercase().as_str())))
 }
 
-/// Returns the words that gain most, the largest gain first; each word once.
-pub(super) fn top(mut words: Vec<Occurrence<'_>>, count: usize) -> Vec<Occurrence<'_>> {
-    words.sort_by(|a, b| b.bits.total_cmp(&a.bits));
-    let mut best: Vec<Occurrence<'_>> = vec![];
+/// Returns the words that gain most, the largest gain first, and those that lose most; each word once in each.
+pub(super) fn extremes<'a>(words: Vec<Occurrence<'a>>, count: usize) -> [Vec<Occurrence<'a>>; 2] {
+    let mut order = words;
+    order.sort_by(|a, b| b.bits.total_cmp(&a.bits));
+    let best = first_of_each(order.iter(), count);
+    order.sort_by(|a, b| a.bits.total_cmp(&b.bits));
+    let worst = first_of_each(order.iter(), count);
+    [best, worst]
+}
+
+fn first_of_each<'a: 'b, 'b>(
+    words: impl Iterator<Item = &'b Occurrence<'a>>,
+    count: usize,
+) -> Vec<Occurrence<'a>> {
+    let mut found: Vec<Occurrence<'a>> = vec![];
     for word in words {
-        if best.len() < count && best.iter().all(|other| other.word != word.word) {
-            best.push(word);
+        if found.len() < count && found.iter().all(|other| other.word != word.word) {
+            found.push(word.clone());
         }
     }
-    best
+    found
 }
 
 impl Occurrence<'_> {

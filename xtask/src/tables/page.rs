@@ -43,7 +43,9 @@ impl Report {
         sections.extend(words(records));
         let mut forms = Forms::default();
         forms.lead(&title, &verdict, &facts::notes(records));
-        forms.claims(&checked, &facts::legend(records));
+        forms.findings(&records.findings);
+        let claims = layout::claims(records, &checked);
+        forms.claims(&checked, &claims, &facts::legend(records));
         for section in &sections {
             forms.add(&section.markdown(), &section.html());
         }
@@ -53,13 +55,12 @@ impl Report {
         forms.list((3, "Where numbers of the paper were found"), sources);
         forms.failures(records);
         let plots = sections.into_iter().flat_map(|section| section.plots).collect();
-        let claims = layout::claims(&checked).markdown();
         Self {
             markdown: forms.markdown,
             html: report::page(&title, &forms.body),
             plots,
             checked,
-            claims,
+            claims: without_links(&in_one_line(&claims)).markdown(),
             verdict,
         }
     }
@@ -90,22 +91,32 @@ impl Forms {
         self.add("", "</header>\n");
     }
 
-    fn claims(&mut self, checked: &[Checked], legend: &str) {
+    fn claims(&mut self, checked: &[Checked], table: &Table, legend: &str) {
         let class = |row: usize| match checked[row].verdict {
             Verdict::Holds => "holds",
             Verdict::DoesNotHold => "fails",
             Verdict::Undecided | Verdict::Open => "undecided",
         };
         if !checked.is_empty() {
-            let table = layout::claims(checked);
             let html = table.html(class).replace("<table>", "<table class=\"claims\">");
             let heading = "Conclusions of the paper";
             self.add(
-                &format!("## {heading}\n\n{}\n", table.markdown()),
+                &format!("## {heading}\n\n{}\n", in_one_line(table).markdown()),
                 &format!("<h2>{heading}</h2>\n{html}"),
             );
         }
         self.add(&format!("{legend}\n"), &format!("<p class=\"legend\">{}</p>\n", escape(legend)));
+    }
+
+    /// Adds what a person found, paragraph by paragraph.
+    fn findings(&mut self, findings: &str) {
+        if !findings.trim().is_empty() {
+            let heading = "What was found";
+            let paragraphs = findings.split("\n\n").map(str::trim).filter(|text| !text.is_empty());
+            let html: String = paragraphs.map(|text| format!("<p>{}</p>\n", report::inline(text))).collect();
+            let markdown = format!("## {heading}\n\n{}\n\n", findings.trim());
+            self.add(&markdown, &format!("<section>\n<h2>{heading}</h2>\n{html}</section>\n"));
+        }
     }
 
     /// Adds names with their values below a heading of a level.
@@ -165,8 +176,8 @@ fn words(records: &Records) -> Option<Section> {
     }
     let text = format!(
         "{} over {}, word by word: a word is a run of letters, digits and underscores, its gain the bits that the first saves. {}.",
-        found.model,
-        found.against,
+        records.label(&found.model),
+        records.label(&found.against),
         word_text::words(found)
     );
     let plots = charts::words(records).map(|plot| ("words.svg".to_owned(), plot)).into_iter().collect();
@@ -250,6 +261,13 @@ fn in_one_line(table: &Table) -> Table {
         _ => cell.replace('\n', " "),
     };
     let rows = table.rows.iter().map(|row| row.iter().enumerate().map(cell).collect()).collect();
+    Table { rows, ..table.clone() }
+}
+
+/// Returns a table in which links are their text, for the terminal.
+fn without_links(table: &Table) -> Table {
+    let cell = |cell: &String| report::link_texts(cell);
+    let rows = table.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     Table { rows, ..table.clone() }
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Deserialize;
 
+use super::experiments::toml_failure;
 use crate::failure::{Context, Result, fail};
 
 /// The file in the repository.
@@ -36,7 +37,7 @@ pub(super) struct Number {
 }
 
 /// Quantities in the order of their columns.
-const ORDER: [&str; 6] = [
+pub(super) const QUANTITIES: [&str; 6] = [
     "relative_step_time",
     "pg19_bytes",
     "pg19_tokens",
@@ -50,24 +51,24 @@ impl Paper {
     pub(super) fn read(root: &Path) -> Result<Self> {
         let path = root.join(FILE);
         let text = fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
-        Self::parse(&text).or_else(|why| fail(format!("{}: {why}", path.display())))
+        let paper: Self = toml::from_str(&text).or_else(|error| fail(toml_failure(&path, &text, &error)))?;
+        paper.check().or_else(|why| fail(format!("{}: {why}", path.display())))?;
+        Ok(paper)
     }
 
-    fn parse(text: &str) -> std::result::Result<Self, String> {
-        let paper: Self =
-            toml::from_str(text).map_err(|error| error.to_string().trim_end().replace('\n', " "))?;
-        for numbers in &paper.numbers {
+    fn check(&self) -> std::result::Result<(), String> {
+        for numbers in &self.numbers {
             for (quantity, number) in &numbers.by_quantity {
-                if !ORDER.contains(&quantity.as_str()) || !paper.quantities.contains_key(quantity) {
+                if !QUANTITIES.contains(&quantity.as_str()) || !self.quantities.contains_key(quantity) {
                     return Err(format!("{}: unknown quantity {quantity}", numbers.row));
                 }
-                let known = number.source.split(", ").all(|letter| paper.sources.contains_key(letter));
+                let known = number.source.split(", ").all(|letter| self.sources.contains_key(letter));
                 if !known || number.value.is_empty() {
                     return Err(format!("{}, {quantity}: expected a value and known sources", numbers.row));
                 }
             }
         }
-        Ok(paper)
+        Ok(())
     }
 
     /// Returns a number of a row.
@@ -78,7 +79,7 @@ impl Paper {
     /// Returns the quantities that some of the rows have, with what they are called.
     pub(super) fn quantities(&self, rows: &[&str]) -> Vec<(&'static str, &str)> {
         let some = |quantity: &&'static str| rows.iter().any(|row| self.number(row, quantity).is_some());
-        ORDER
+        QUANTITIES
             .into_iter()
             .filter(some)
             .map(|quantity| (quantity, self.quantities[quantity].as_str()))
@@ -113,7 +114,8 @@ mod tests {
             ("source = \"b, c\"", "source = \"b, z\"", "expected a value and known sources"),
             ("arxiv_tokens = {", "arxiv_words = {", "unknown quantity arxiv_words"),
         ] {
-            assert!(Paper::parse(&text.replace(from, to)).unwrap_err().contains(expected));
+            let paper: Paper = toml::from_str(&text.replace(from, to)).unwrap();
+            assert!(paper.check().unwrap_err().contains(expected));
         }
     }
 }

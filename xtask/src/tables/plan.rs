@@ -1,6 +1,6 @@
 //! Which runs are to be made, in which order, and what they will cost.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use super::{experiments::Experiments, request::Request, timing::Timings};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 /// Share of a run's time that evaluation and its start take, beside training: as seen at the laptop's size.
 const EVALUATION_SHARE: f64 = 0.15;
 
-/// A run that is to be made, or was.
+/// A run that belongs to the tables.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
     pub(super) row: String,
@@ -22,11 +22,11 @@ pub(super) struct Planned {
     pub(super) disk_bytes: u64,
 }
 
-/// Returns the runs of the wanted tables: first one seed of each row, those of the headline before the others, then the
+/// Returns the runs of the wanted rows: first one seed of each row, those of the headline before the others, then the
 /// other seeds. A row without step times is left out.
 pub(super) fn runs(request: &Request, timings: &Timings) -> Vec<Planned> {
     let file = &request.experiments.file;
-    let mut rows = Experiments::row_names(request.tables());
+    let mut rows = request.rows();
     rows.sort_by_key(|row| !file.headline.iter().any(|name| name == row));
     let seeds_of = |row: &str| {
         let own = if file.headline.iter().any(|name| name == row) { file.headline_seeds } else { 1 };
@@ -39,18 +39,18 @@ pub(super) fn runs(request: &Request, timings: &Timings) -> Vec<Planned> {
         .collect()
 }
 
-/// Returns the runs of any row and seed that the folder has beside those that are planned.
-pub(super) fn others(request: &Request, timings: &Timings, planned: &[Planned]) -> Vec<Planned> {
+/// Returns row and name of every run of the folder that is not planned: it is read, whatever was wanted now.
+pub(super) fn others(request: &Request, planned: &[Planned]) -> Vec<(String, String)> {
     let rows = Experiments::row_names(&request.experiments.file.tables);
     let entries = fs::read_dir(request.out.join("runs")).into_iter().flatten();
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let run = |name: String| {
+    let other = |name: String| {
         let (row, seed) = name.rsplit_once("-seed")?;
-        let seed = seed.parse().ok().filter(|_| rows.contains(&row))?;
+        let is_run = seed.parse::<u64>().is_ok() && rows.contains(&row);
         let is_planned = planned.iter().any(|run| run.job.name == name);
-        if is_planned { None } else { self::planned(request, timings, row, seed) }
+        (is_run && !is_planned).then(|| (row.to_owned(), name.clone()))
     };
-    names.filter_map(run).collect()
+    names.filter_map(other).collect()
 }
 
 fn planned(request: &Request, timings: &Timings, row: &str, seed: u64) -> Option<Planned> {
@@ -74,10 +74,9 @@ fn planned(request: &Request, timings: &Timings, row: &str, seed: u64) -> Option
     Some(Planned { row: row.into(), job, secs, disk_bytes: timed.disk_bytes })
 }
 
-/// Returns the keys that are laid over a row's configuration.
+/// Returns the keys that are laid over a row's configuration; those that a budget decides, over those of `tables.toml`.
 fn arguments(request: &Request, num_steps: u64) -> Vec<String> {
-    let mut arguments: Vec<String> = vec![];
-    let mut set = |key: &str, value: &str| arguments.extend([format!("--{key}"), value.to_owned()]);
+    let mut keys: BTreeMap<String, String> = request.experiments.set();
     if request.budget.is_some() {
         // Parts of the run that do not depend on its length.
         for (key, part) in [
@@ -88,11 +87,10 @@ fn arguments(request: &Request, num_steps: u64) -> Vec<String> {
             ("train.validate_every", 10),
             ("train.checkpoint_every", 4),
         ] {
-            set(key, &(num_steps / part).max(1).to_string());
+            keys.insert(key.into(), (num_steps / part).max(1).to_string());
         }
     }
-    request.experiments.set().iter().for_each(|(key, value)| set(key, value));
-    arguments
+    keys.into_iter().flat_map(|(key, value)| [format!("--{key}"), value]).collect()
 }
 
 /// Returns what is left to be done: one line for each run, and their sum.

@@ -1,11 +1,15 @@
 //! What finished runs left: the input of every table, claim and plot.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use brt_report::{Evaluation, RunResult, read_json};
 
 use super::{
-    experiments::{Experiment, File},
+    experiments::{Experiment, File, Row},
     paper::Paper,
     request::Request,
     timing::Timings,
@@ -13,6 +17,8 @@ use super::{
 };
 use crate::{failure::Result, report::Scores};
 
+/// What a person writes for the report.
+const FINDINGS: &str = "findings.md";
 /// Where a run's scores on the whole test split are.
 pub(super) const WHOLE_TEST: &str = "whole-test.json";
 
@@ -21,6 +27,10 @@ pub(super) struct Records {
     pub(super) file: File,
     /// Names of the tables that were asked for.
     only: Vec<String>,
+    /// The commands that made the tables.
+    pub(super) commands: Vec<String>,
+    /// What a person found in them: `findings.md` of the folder.
+    pub(super) findings: String,
     pub(super) corpus: String,
     pub(super) timings: Timings,
     /// Results by row and seed.
@@ -35,11 +45,12 @@ pub(super) struct Records {
 
 impl Records {
     /// Returns records without any run.
-    pub(super) fn new(request: &Request, timings: Timings, paper: Paper) -> Self {
-        let (file, only) = (request.experiments.file.clone(), request.only.clone());
+    pub(super) fn new(request: &Request, commands: Vec<String>, timings: Timings, paper: Paper) -> Self {
+        let (file, only) = (request.experiments.file.clone(), request.only.tables.clone());
         let corpus = request.corpus.to_string();
+        let findings = fs::read_to_string(request.out.join(FINDINGS)).unwrap_or_default();
         let (results, whole, failures, words) = Default::default();
-        Self { file, only, corpus, timings, results, whole, failures, words, paper }
+        Self { file, only, commands, findings, corpus, timings, results, whole, failures, words, paper }
     }
 
     /// Adds how a run ended.
@@ -98,6 +109,18 @@ impl Records {
     /// Returns the scores of a row with its state reset in every segment, by seed.
     pub(super) fn reset_scores(&self, row: &str) -> Scores<'_> {
         self.of(row).filter_map(|(seed, result)| Some((seed, result.test_state_reset.as_ref()?))).collect()
+    }
+
+    /// Returns what a row is called in the first table that has it.
+    pub(super) fn label<'a>(&'a self, row: &'a str) -> &'a str {
+        let rows = self.file.tables.iter().flat_map(|table| &table.rows);
+        rows.into_iter().find(|other| other.config == row).map_or(row, Row::label)
+    }
+
+    /// Returns the seeds that all of the rows have, of those that have any; so their mean losses can be compared.
+    pub(super) fn common_seeds<'a>(&self, rows: impl IntoIterator<Item = &'a str>) -> BTreeSet<u64> {
+        let seeds = rows.into_iter().map(|row| self.of(row).map(|(seed, _)| seed).collect::<BTreeSet<u64>>());
+        seeds.filter(|seeds| !seeds.is_empty()).reduce(|one, other| &one & &other).unwrap_or_default()
     }
 
     /// Returns the folder of a row's first finished run, relative to the report.

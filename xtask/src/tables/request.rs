@@ -8,7 +8,10 @@ use std::{
 use brt_report::{read_json, write_json};
 use serde::{Deserialize, Serialize};
 
-use super::{budget::Budget, experiments::Experiments};
+use super::{
+    budget::Budget,
+    experiments::{Experiment, Experiments},
+};
 use crate::{
     failure::{Context, Result, fail},
     flags,
@@ -20,8 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) experiments: Experiments,
-    /// Names of the tables that are wanted; their rows are trained.
-    pub(super) only: Vec<String>,
+    pub(super) only: Only,
     pub(super) corpus: Corpus,
     pub(super) budget: Option<Budget>,
     /// Seeds of every row, where the user said a number.
@@ -35,6 +37,15 @@ pub(super) struct Request {
     pub(super) out: PathBuf,
 }
 
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Only {
+    /// Names of tables; all of their rows are trained.
+    pub(super) tables: Vec<String>,
+    /// Rows that are trained beside them.
+    rows: Vec<String>,
+}
+
 /// Where the text comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Corpus {
@@ -44,9 +55,11 @@ pub(super) enum Corpus {
     Prepared(PathBuf),
 }
 
-/// `plan.json`: what may not change between two starts in one folder.
+/// `plan.json`: what may not change between two starts in one folder, and the commands of those that trained.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Plan {
+    #[serde(default)]
+    commands: Vec<String>,
     corpus: String,
     budget: Option<Budget>,
     set: BTreeMap<String, String>,
@@ -98,42 +111,68 @@ impl Request {
     }
 
     /// Returns the wanted tables.
-    pub(super) fn tables(&self) -> impl Iterator<Item = &super::experiments::Experiment> {
-        self.experiments.file.tables.iter().filter(|table| self.only.contains(&table.name))
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Experiment> {
+        self.experiments.file.tables.iter().filter(|table| self.only.tables.contains(&table.name))
     }
 
-    /// Checks that the folder holds tables, of this corpus and these configurations.
-    pub(super) fn check_kept(&self) -> Result {
-        match self.out.join("plan.json").exists() {
-            true => self.keep(),
-            false => fail(format!("--report: {} holds no tables", self.out.display())),
+    /// Returns the wanted rows, each once: those of the wanted tables, and those that were named themselves.
+    pub(super) fn rows(&self) -> Vec<&str> {
+        let of_tables = Experiments::row_names(self.tables());
+        Experiments::row_names(&self.experiments.file.tables)
+            .into_iter()
+            .filter(|row| of_tables.contains(row) || self.only.rows.iter().any(|name| name == row))
+            .collect()
+    }
+
+    /// Checks that the folder holds tables, of this corpus and these configurations; returns the commands that made
+    /// them.
+    pub(super) fn commands(&self) -> Result<Vec<String>> {
+        match self.plan()? {
+            (plan, true) => Ok(plan.commands),
+            (_, false) => fail(format!("--report: {} holds no tables", self.out.display())),
         }
     }
 
-    /// Writes down what may not change, or checks that it has not. A dry run leaves nothing that binds.
-    pub(super) fn keep(&self) -> Result {
+    /// Writes down what may not change, or checks that it has not, and adds a command to those that made the tables,
+    /// which it returns. A dry run leaves nothing that binds.
+    pub(super) fn keep(&self, command: String) -> Result<Vec<String>> {
+        let (mut plan, _) = self.plan()?;
+        if !plan.commands.contains(&command) {
+            plan.commands.push(command);
+        }
+        if !self.dry_run {
+            write_json(&self.out.join("plan.json"), &plan)?;
+        }
+        Ok(plan.commands)
+    }
+
+    /// Returns the plan with what the folder's has beside it, and whether the folder has one.
+    fn plan(&self) -> Result<(Plan, bool)> {
         let path = self.out.join("plan.json");
         let mut plan = Plan {
+            commands: vec![],
             corpus: self.corpus.to_string(),
             budget: self.budget,
             set: self.experiments.set(),
             config_texts: self.experiments.config_texts.clone(),
         };
-        if path.exists() {
-            let old: Plan = read_json(&path, "the plan of tables")?;
-            let differences = old.differences(&plan);
-            if !differences.is_empty() {
-                return fail(format!(
-                    "{} holds tables with another {}: choose another --out",
-                    self.out.display(),
-                    differences.join(", ")
-                ));
-            }
-            for (name, text) in old.config_texts {
-                plan.config_texts.entry(name).or_insert(text);
-            }
+        if !path.exists() {
+            return Ok((plan, false));
         }
-        if self.dry_run { Ok(()) } else { Ok(write_json(&path, &plan)?) }
+        let old: Plan = read_json(&path, "the plan of tables")?;
+        let differences = old.differences(&plan);
+        if !differences.is_empty() {
+            return fail(format!(
+                "{} holds tables with another {}: choose another --out",
+                self.out.display(),
+                differences.join(", ")
+            ));
+        }
+        plan.commands = old.commands;
+        for (name, text) in old.config_texts {
+            plan.config_texts.entry(name).or_insert(text);
+        }
+        Ok((plan, true))
     }
 }
 
@@ -180,22 +219,26 @@ impl std::fmt::Display for Corpus {
     }
 }
 
-/// Returns the names of the wanted tables: those named, or that have a row that is named; all where none is.
-fn only(experiments: &Experiments, names: Option<&str>) -> Result<Vec<String>> {
-    let tables = &experiments.file.tables;
-    let all = || tables.iter().map(|table| table.name.clone());
-    let Some(names) = names else { return Ok(all().collect()) };
-    let mut wanted = vec![];
+/// Returns what the names of tables and rows ask for; every table where there are none.
+fn only(experiments: &Experiments, names: Option<&str>) -> Result<Only> {
+    let all_tables: Vec<String> = experiments.file.tables.iter().map(|table| table.name.clone()).collect();
+    let Some(names) = names else { return Ok(Only { tables: all_tables, rows: vec![] }) };
+    let all_rows = Experiments::row_names(&experiments.file.tables);
+    let mut only = Only { tables: vec![], rows: vec![] };
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        if !all().any(|table| table == name) {
-            return fail(format!(
-                "--only: expected some of {}, got {name}",
-                all().collect::<Vec<_>>().join(",")
-            ));
+        if all_tables.iter().any(|table| table == name) {
+            only.tables.push(name.to_owned());
+        } else if all_rows.contains(&name) {
+            only.rows.push(name.to_owned());
+        } else {
+            let tables = all_tables.join(",");
+            return fail(format!("--only: expected some of {tables}, or names of rows, got {name}"));
         }
-        wanted.push(name.to_owned());
     }
-    if wanted.is_empty() { fail("--only: expected names of tables, got none") } else { Ok(wanted) }
+    if only.tables.is_empty() && only.rows.is_empty() {
+        return fail("--only: expected names of tables or rows, got none");
+    }
+    Ok(only)
 }
 
 /// Returns what the runs that go side by side may use: one for each device that is named, the processors divided among

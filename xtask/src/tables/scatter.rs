@@ -8,7 +8,6 @@ use super::{
     layout,
     records::Records,
 };
-use crate::report::mean;
 
 const LEFT: f64 = 52.;
 const RIGHT: f64 = WIDTH - 12.;
@@ -57,12 +56,11 @@ impl Axes {
 
 /// Draws every row of a table: relative time of a step against bits/byte. The best are at the lower left.
 pub(super) fn speed(records: &Records, table: &Experiment) -> Option<String> {
+    let seeds = records.common_seeds(table.rows.iter().map(|row| row.config.as_str()));
     let point = |row: &Row| {
-        let scores = records.scores(&row.config, false);
-        let bits = mean(layout::bits(&scores));
+        let bits = layout::mean_bits(records, &row.config, &seeds)?;
         let time = records.timings.relative(&row.config)?.value;
-        bits.is_finite()
-            .then(|| (row.label().to_owned(), time, bits, usize::from(is_recurrent(records, row))))
+        Some((row.label().to_owned(), time, bits, usize::from(is_recurrent(records, row))))
     };
     let points: Vec<_> = table.rows.iter().filter_map(point).collect();
     let axes = Axes::around(points.iter().map(|(_, x, y, _)| (*x, *y)));

@@ -7,18 +7,23 @@ use std::{
     process::Command,
 };
 
-use brt_report::{ContestantTiming, TimingResult, read_json};
+use brt_report::{ContestantTiming, MachineFacts, TimingResult, read_json};
 use serde::Serialize;
 
-use super::{experiments::Experiments, request::Request};
+use super::{
+    budget::Budget,
+    experiments::{Experiments, Measure},
+    request::Request,
+};
 use crate::{
     failure::{Context, Result, fail},
     report::interval_of_median,
     runs, tools, ui,
 };
 
-/// Measured steps of each row; a dry run makes do with fewer.
+/// Measured steps of each row; more of those whose time is claimed to be something, fewer in a dry run.
 const ROUNDS: u64 = 12;
+const CLAIM_ROUNDS: u64 = 60;
 const DRY_ROUNDS: u64 = 3;
 
 /// Step times by row.
@@ -26,6 +31,8 @@ const DRY_ROUNDS: u64 = 3;
 pub(super) struct Timings {
     baseline: String,
     by_row: BTreeMap<String, TimingResult>,
+    /// Time per token relative to the baseline's, of each of these rows.
+    relative: BTreeMap<String, Ratio>,
 }
 
 /// A ratio of step times with its 95 % interval.
@@ -37,48 +44,59 @@ pub(super) struct Ratio {
 }
 
 impl Timings {
-    /// Reads the step times that are there and were taken as they would be now: beside the same baseline, of as large a
-    /// part of the step.
+    /// Reads the step times that are there and were taken beside the same baseline.
     pub(super) fn read(request: &Request) -> Result<Self> {
-        let mut found = Self { baseline: request.experiments.file.baseline.clone(), by_row: BTreeMap::new() };
+        let baseline = request.experiments.file.baseline.clone();
+        let mut found = Self { baseline, ..Self::default() };
         for row in Experiments::row_names(&request.experiments.file.tables) {
             let path = path(request, row);
             if path.exists() {
                 let timing: TimingResult = read_json(&path, "the step times of a row")?;
-                if fits(&timing, request, row) {
-                    found.by_row.insert(row.into(), timing);
+                let names = timing.contestants.iter().map(|timed| timed.name.as_str());
+                if names.eq([found.baseline.as_str(), row]) {
+                    found.add(row, timing);
                 }
             }
         }
         Ok(found)
     }
 
-    /// Takes the step times that are missing; returns the rows of which none could be taken, with why.
-    pub(super) fn complete(
-        &mut self,
-        brt: &Path,
-        request: &Request,
-        rows: &[&str],
-    ) -> Result<Vec<(String, String)>> {
-        let missing: Vec<&str> = rows.iter().copied().filter(|row| !self.by_row.contains_key(*row)).collect();
+    /// Takes the step times of the wanted rows, and of the baseline, that are missing or were taken otherwise; returns the
+    /// rows of which none could be taken, with why.
+    pub(super) fn complete(&mut self, brt: &Path, request: &Request) -> Result<Vec<(String, String)>> {
+        let baseline = self.baseline.clone();
+        let wanted = request.rows().into_iter().filter(|row| *row != baseline);
+        let is_missing = |row: &&str| !self.by_row.get(*row).is_some_and(|timing| fits(timing, request));
+        let missing: Vec<&str> =
+            std::iter::once(baseline.as_str()).chain(wanted).filter(is_missing).collect();
         let mut failures = vec![];
         for (i, row) in missing.iter().enumerate() {
             if runs::interrupted() {
                 break;
             }
             ui::headline(&format!("step times {} of {}: {row}", i + 1, missing.len()));
-            match take(brt, request, &self.baseline, row) {
-                Ok(timing) => {
-                    self.by_row.insert((*row).into(), timing);
-                }
+            match take(brt, request, &baseline, row) {
+                Ok(timing) => self.add(row, timing),
                 // Nothing can be timed, then.
-                Err(failure) if *row == self.baseline => return Err(failure),
+                Err(failure) if *row == baseline => return Err(failure),
                 Err(failure) => {
                     failures.push(((*row).to_owned(), format!("no step times: {}", failure.message)))
                 }
             }
         }
         Ok(failures)
+    }
+
+    fn add(&mut self, row: &str, timing: TimingResult) {
+        if let [baseline, timed] = &timing.contestants[..] {
+            let (value, ratios) = (timed.relative_to(baseline), timed.ratios_to(baseline));
+            let ratio = match row == self.baseline {
+                true => Ratio { value: 1., interval: Some([1., 1.]) },
+                false => Ratio { value, interval: interval_of_median(&ratios) },
+            };
+            self.relative.extend(ratio.value.is_finite().then(|| (row.to_owned(), ratio)));
+        }
+        self.by_row.insert(row.into(), timing);
     }
 
     /// Returns what was measured of a row.
@@ -93,13 +111,7 @@ impl Timings {
 
     /// Returns a row's time per token relative to the baseline's: the median over rounds.
     pub(super) fn relative(&self, row: &str) -> Option<Ratio> {
-        if row == self.baseline {
-            return Some(Ratio { value: 1., interval: Some([1., 1.]) });
-        }
-        let [baseline, row] = &self.by_row.get(row)?.contestants[..] else { return None };
-        let ratios = row.ratios_to(baseline);
-        let value = row.relative_to(baseline);
-        value.is_finite().then(|| Ratio { value, interval: interval_of_median(&ratios) })
+        self.relative.get(row).copied()
     }
 
     /// Returns all measurements.
@@ -108,10 +120,14 @@ impl Timings {
     }
 
     /// Returns the ratio of the times of two rows; each was measured against the baseline, so their intervals add up.
+    /// Nothing where they were measured under different conditions.
     pub(super) fn ratio(&self, row: &str, other: &str) -> Option<Ratio> {
         if row == other {
             return Some(Ratio { value: 1., interval: Some([1., 1.]) });
         }
+        let conditions = |row: &str| self.by_row.get(row).map(conditions);
+        let is_alike = [row, other].contains(&self.baseline.as_str()) || conditions(row) == conditions(other);
+        is_alike.then_some(())?;
         Some(self.relative(row)?.over(self.relative(other)?))
     }
 
@@ -143,12 +159,37 @@ fn path(request: &Request, row: &str) -> PathBuf {
     request.out.join(folder).join(format!("{row}.json"))
 }
 
-/// Returns whether step times were taken as they would be now.
-fn fits(timing: &TimingResult, request: &Request, row: &str) -> bool {
-    let names: Vec<&str> = timing.contestants.iter().map(|timed| timed.name.as_str()).collect();
-    let is_whole = |timed: &ContestantTiming| timed.tokens_per_step * timed.num_steps == timed.num_tokens;
-    names == [request.experiments.file.baseline.as_str(), row]
-        && timing.contestants.iter().all(is_whole) == request.parts.is_none_or(|parts| parts == 1)
+/// Returns what step times depend on: device, threads, and into how many parts steps were divided of which one was
+/// timed.
+pub(super) fn conditions(timing: &TimingResult) -> (String, u64, Vec<u64>) {
+    let parts =
+        |timed: &ContestantTiming| timed.num_tokens / (timed.tokens_per_step * timed.num_steps).max(1);
+    let MachineFacts { device, num_threads, .. } = &timing.machine;
+    (device.clone(), *num_threads, timing.contestants.iter().map(parts).collect())
+}
+
+/// Returns whether step times were taken as they would be now. Those that decide how long rows are trained stay as they
+/// are.
+fn fits(timing: &TimingResult, request: &Request) -> bool {
+    let Some(slot) = request.slots.first() else { return true };
+    let (device, num_threads, parts) = conditions(timing);
+    let is_whole = parts.iter().all(|parts| *parts == 1);
+    let is_here = slot.device.as_ref().is_none_or(|name| (name == "cpu") == (device == "cpu"));
+    matches!(request.budget, Some(Budget::Minutes(_)))
+        || (is_here
+            && num_threads == slot.num_threads as u64
+            && is_whole == request.parts.is_none_or(|parts| parts == 1))
+}
+
+/// Returns how many steps of a row are measured.
+fn rounds(request: &Request, row: &str) -> u64 {
+    let of_time = request.experiments.file.claims.iter().filter(|claim| claim.measure == Measure::StepTime);
+    let is_claimed = of_time.flat_map(|claim| claim.of.iter().chain(&claim.against)).any(|name| name == row);
+    match (request.dry_run, is_claimed) {
+        (true, _) => DRY_ROUNDS,
+        (_, true) => CLAIM_ROUNDS,
+        (_, false) => ROUNDS,
+    }
 }
 
 fn take(brt: &Path, request: &Request, baseline: &str, row: &str) -> Result<TimingResult> {
@@ -156,7 +197,7 @@ fn take(brt: &Path, request: &Request, baseline: &str, row: &str) -> Result<Timi
     let folder = path.parent().unwrap_or(&path);
     fs::create_dir_all(folder).context(|| format!("creating {}", folder.display()))?;
     let Some(slot) = request.slots.first() else { return fail("--devices: expected at least one") };
-    let rounds = if request.dry_run { DRY_ROUNDS } else { ROUNDS };
+    let rounds = rounds(request, row);
     let mut command = Command::new(brt);
     command.arg("time").arg(request.experiments.config(baseline)).arg(request.experiments.config(row));
     command.arg("--data").arg(request.data()).args(["--rounds", &rounds.to_string()]);
@@ -169,7 +210,7 @@ fn take(brt: &Path, request: &Request, baseline: &str, row: &str) -> Result<Timi
         command.args([format!("--{key}"), value]);
     }
     command.arg("--out").arg(&path);
-    tools::run("brt time", tools::to_stderr(&mut command))?;
+    tools::run_and_quote("brt time", &mut command)?;
     Ok(read_json(&path, "the step times of a row")?)
 }
 

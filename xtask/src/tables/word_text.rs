@@ -24,8 +24,9 @@ pub(super) fn distances(words: &WordGains) -> Table {
 /// Returns what the words that gain most are, in one sentence.
 pub(super) fn words(words: &WordGains) -> String {
     let percent = |share: Option<Share>| {
-        share.map_or(NONE.into(), |Share { of_best, of_all, .. }| {
-            format!("{:.0} % ({:.0} % of all words)", 100. * of_best, 100. * of_all)
+        share.map_or(NONE.into(), |Share { of_best, of_worst, of_all, .. }| {
+            let [best, worst, all] = [of_best, of_worst, of_all].map(|share| 100. * share);
+            format!("{best:.0} % ({worst:.0} % of those that lose most, {all:.0} % of all)")
         })
     };
     format!(

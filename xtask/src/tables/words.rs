@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     distances::{DistanceGain, Distances},
     experiments::Words,
-    occurrences::{Scored, occurrences, top},
+    occurrences::{Scored, extremes, occurrences},
 };
 use crate::{
     failure::{Context, Result, fail},
@@ -38,16 +38,20 @@ pub(super) struct WordGains {
     pub(super) by_distance: Vec<DistanceGain>,
     /// The words that gain most: so many of each document, document by document.
     pub(super) best: Vec<Gain>,
+    /// The words that lose most, as many. Long words gain and lose most, whatever the models: what is more frequent among
+    /// the best must be so beside these.
+    pub(super) worst: Vec<Gain>,
 }
 
-/// How often words that gain most are of some kind.
+/// How often words are of some kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Share {
-    /// Among those that gain most.
+    /// Among those that gain most, and those that lose most: means over documents.
     pub(super) of_best: f64,
+    pub(super) of_worst: f64,
     /// Among all.
     pub(super) of_all: f64,
-    /// 95 % interval of the difference, over groups of documents.
+    /// 95 % interval of the difference of best and worst, over groups of documents.
     pub(super) interval: Option<[f64; 2]>,
 }
 
@@ -104,6 +108,7 @@ impl WordGains {
             num_outside_window: 0,
             by_distance: vec![],
             best: vec![],
+            worst: vec![],
         };
         let mut distances = Distances::default();
         for (scored, other) in one.iter().zip(&other) {
@@ -113,8 +118,9 @@ impl WordGains {
             found.num_names += words.iter().filter(|word| word.is_name).count();
             found.num_outside_window += words.iter().filter(|word| found.is_outside(word.distance)).count();
             distances.add(&scored.group, &words, window_len);
-            let best = top(words, wanted.per_document);
+            let [best, worst] = extremes(words, wanted.per_document);
             found.best.extend(best.iter().map(|word| word.gain(scored, &text)));
+            found.worst.extend(worst.iter().map(|word| word.gain(scored, &text)));
         }
         found.by_distance = distances.means(window_len);
         Ok(found)
@@ -151,18 +157,28 @@ impl WordGains {
     }
 
     fn share(&self, count: usize, is: impl Fn(&Gain) -> bool) -> Option<Share> {
-        if self.best.is_empty() || self.num_words == 0 {
-            return None;
-        }
-        let of_all = count as f64 / self.num_words as f64;
+        // Of each document: every one has as many of the best as of the worst.
+        let shares = |gains: &[Gain]| -> BTreeMap<(String, String), f64> {
+            let mut by_document: BTreeMap<_, Vec<f64>> = BTreeMap::new();
+            for gain in gains {
+                let document = (gain.group.clone(), gain.document.clone());
+                by_document.entry(document).or_default().push(f64::from(u8::from(is(gain))));
+            }
+            by_document.into_iter().map(|(document, ones)| (document, mean(ones))).collect()
+        };
+        let (best, worst) = (shares(&self.best), shares(&self.worst));
         let mut groups: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        for gain in &self.best {
-            let more = f64::from(u8::from(is(gain))) - of_all;
-            groups.entry(&gain.group).or_default().push(more);
+        for (document, of_best) in &best {
+            let more = worst.get(document).map(|of_worst| of_best - of_worst);
+            groups.entry(&document.0).or_default().extend(more);
         }
         let groups: Vec<Vec<f64>> = groups.into_values().collect();
-        let more = mean(groups.iter().flatten().copied());
-        Some(Share { of_best: of_all + more, of_all, interval: interval_of_mean(&groups) })
+        (!best.is_empty()).then(|| Share {
+            of_best: mean(best.into_values()),
+            of_worst: mean(worst.into_values()),
+            of_all: count as f64 / self.num_words as f64,
+            interval: interval_of_mean(&groups),
+        })
     }
 }
 
@@ -189,14 +205,16 @@ mod tests {
 
     use super::{super::occurrences::BITS_PER_NAT, *};
 
-    /// Writes scores of two documents with the same tokens.
-    fn scores(tokens: &[(&str, f64)]) -> tempfile::NamedTempFile {
+    /// Writes scores of documents with the same tokens, two in each of some groups.
+    fn scores(num_groups: usize, tokens: &[(&str, f64)]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        for _ in 0..2 {
+        for document in 0..2 * num_groups {
             for (idx, (text, bits)) in tokens.iter().enumerate() {
                 let nats = (*bits > 0.).then(|| bits / BITS_PER_NAT);
-                let line =
-                    serde_json::json!({"file": "d", "idx": idx, "token": 1, "text": text, "nats": nats});
+                let (file_name, group) = (format!("d{document}"), format!("g{}", document / 2));
+                let line = serde_json::json!({
+                    "file": file_name, "group": group, "idx": idx, "token": 1, "text": text, "nats": nats
+                });
                 writeln!(file, "{line}").unwrap();
             }
         }
@@ -215,9 +233,9 @@ mod tests {
         let model = [0., 1., 1., 1., 1., 1., 1., 0.5, 1., 1., 1., 1.];
         let other = [0., 1., 1., 1., 1., 1., 4., 2.5, 1.25, 1., 1.125, 1.];
         let tokens = |bits: &[f64]| texts.iter().copied().zip(bits.iter().copied()).collect::<Vec<_>>();
-        let [model, other] = [scores(&tokens(&model)), scores(&tokens(&other))];
+        let [model, other] = [scores(1, &tokens(&model)), scores(1, &tokens(&other))];
         let found = WordGains::new(&wanted(), 1, [model.path(), other.path()], 4).unwrap();
-        // "saw" has no token of its own; the same documents twice are two documents.
+        // "saw" has no token of its own.
         assert_eq!((found.num_documents, found.num_words), (2, 2 * 7));
         let gain = |gain: &Gain| (gain.word.clone(), (gain.bits * 1e6).round() / 1e6, gain.distance);
         // Alice: 4 + 2.5 − 1 − 0.5 bits, five tokens after the first; "the" has capitals and small letters apart.
@@ -228,16 +246,38 @@ mod tests {
         assert_eq!(found.best[0].last, Some(["The ".into(), ", the cat. an Alice saw the éa_1".into()]));
         // Names: Alice twice and éa_1, but not The, which occurs in small letters.
         assert_eq!((found.num_names, found.num_outside_window, found.num_recalled()), (2 * 3, 2 * 7, 4));
+        // Those that gain least stand in for losers: The and Alice, in the order of the text.
         let names = found.names().unwrap();
-        assert!((names.of_best - 0.5).abs() < 1e-9 && (names.of_all - 3. / 7.).abs() < 1e-9);
+        assert_eq!((names.of_best, names.of_worst, names.interval), (0.5, 0.5, None));
+        assert!((names.of_all - 3. / 7.).abs() < 1e-9);
         let distances: Vec<_> = found.by_distance.iter().map(|d| (d.start, d.end, d.num_words)).collect();
         assert_eq!(distances, [(0, None, 2 * 5), (5, Some(20), 2 * 2)]);
         assert!((found.by_distance[1].bits - 2.625).abs() < 1e-9);
 
-        let short = scores(&[("The", 1.)]);
+        let short = scores(1, &[("The", 1.)]);
         let error = WordGains::new(&wanted(), 1, [model.path(), short.path()], 4).unwrap_err();
         assert!(error.message.contains("are not of the same texts"), "{}", error.message);
         assert!(found.fits(Some(&wanted())) && !found.fits(None));
         assert!(!found.fits(Some(&Words { per_document: 3, ..wanted() })));
+    }
+
+    #[test]
+    fn what_gains_is_set_against_what_loses() {
+        // A name gains where it comes again, out of the window; small words lose.
+        let tokens = ["x ", "Alice ", "the ", "cat ", "and ", "dog ", "saw ", "Alice"];
+        let bits = |of: [f64; 8]| tokens.into_iter().zip(of).collect::<Vec<_>>();
+        let model = scores(6, &bits([0., 8., 9., 9., 4., 4., 4., 1.]));
+        let other = scores(6, &bits([0., 8., 5., 5., 4., 4., 4., 9.]));
+        let wanted = Words { per_document: 1, ..wanted() };
+        let found = WordGains::new(&wanted, 1, [model.path(), other.path()], 4).unwrap();
+        let [names, outside] = [found.names().unwrap(), found.outside_window().unwrap()];
+        assert_eq!((names.of_best, names.of_worst, names.interval), (1., 0., Some([1., 1.])));
+        // Words that had not occurred are outside, too.
+        assert_eq!((outside.of_best, outside.of_worst, outside.interval), (1., 1., Some([0., 0.])));
+        assert_eq!((found.worst.len(), found.worst[0].word.as_str()), (12, "the"));
+        // Means over words, not over documents; six groups of two.
+        let never = found.by_distance.iter().find(|gain| gain.end.is_none()).unwrap();
+        assert_eq!((never.num_words, never.interval.is_some()), (12 * 6, true));
+        assert!((never.bits + 8. / 6.).abs() < 1e-9, "{}", never.bits);
     }
 }

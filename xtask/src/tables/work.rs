@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use brt_report::{RunResult, read_json, write_atomic, write_json};
+use brt_report::{read_json, write_atomic, write_json};
 
 use super::{
     experiments::{Experiments, Words},
@@ -22,6 +22,8 @@ use crate::{
     runs, tools, ui,
 };
 
+/// What the comparison of words is called where it fails.
+const WORDS: &str = "words";
 /// Tokens of each document in which words are compared.
 const WORDS_DOCUMENT_LEN: &str = "16384";
 
@@ -33,18 +35,19 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Makes the planned runs, then what is made of finished ones, and writes the report. `others` are in the folder
-    /// and are read, not made.
-    pub(super) fn run(mut self, planned: Vec<Planned>, others: Vec<Planned>) -> Result {
+    /// Makes the planned runs, then what is made of finished ones, and writes the report. `others`, by row and name, are
+    /// in the folder and are read, not made.
+    pub(super) fn run(mut self, planned: Vec<Planned>, others: Vec<(String, String)>) -> Result {
         let mut missing = vec![];
         for run in planned {
             match run.job.finished() {
                 Ok(None) => missing.push(run),
-                outcome => self.records.add(&run.row, &run.job.name, some(outcome)),
+                Ok(Some(result)) => self.records.add(&run.row, &run.job.name, Ok(result)),
+                Err(failure) => self.records.add(&run.row, &run.job.name, Err(failure)),
             }
         }
         self.read(others)?;
-        self.compare_words()?; // Early, as it is: the runs of the headline come first.
+        self.compare_words()?;
         self.train(missing)?;
         if runs::interrupted() {
             return Ok(());
@@ -64,12 +67,13 @@ impl Work<'_> {
         }
     }
 
-    /// Reads finished runs and what was made of them.
-    pub(super) fn read(&mut self, finished: Vec<Planned>) -> Result {
-        for run in finished {
-            match run.job.finished() {
+    /// Reads the runs, by row and name, that have ended, and what was made of them.
+    pub(super) fn read(&mut self, runs: Vec<(String, String)>) -> Result {
+        for (row, name) in runs {
+            match runs::result(&self.request.out.join("runs").join(&name)) {
                 Ok(None) => (), // Begun by another start.
-                outcome => self.records.add(&run.row, &run.job.name, some(outcome)),
+                Ok(Some(result)) => self.records.add(&row, &name, Ok(result)),
+                Err(failure) => self.records.add(&row, &name, Err(failure)),
             }
         }
         for (row, seed, folder) in self.whole_rows() {
@@ -99,7 +103,8 @@ impl Work<'_> {
         let rows: BTreeMap<String, String> =
             missing.iter().map(|run| (run.job.name.clone(), run.row.clone())).collect();
         let jobs: Vec<_> = missing.into_iter().map(|run| run.job).collect();
-        runs::run_all(self.brt, &self.request.slots, jobs, |job, outcome| {
+        let (brt, slots) = (self.brt, &self.request.slots);
+        runs::run_all(brt, slots, jobs, |job, outcome| {
             if runs::interrupted() && outcome.is_err() {
                 return Ok(()); // It has saved itself and goes on another time.
             }
@@ -107,7 +112,8 @@ impl Work<'_> {
             ui::line(&format!("{num_ended} of {num_missing} runs ended"));
             self.records.add(&rows[&job.name], &job.name, outcome);
             // A report of what is there: tables of days can be read before they are whole.
-            self.write().map(drop)
+            self.write()?;
+            self.compare_words()
         })
     }
 
@@ -147,7 +153,7 @@ impl Work<'_> {
                 ui::headline(&format!("whole documents: {name}"));
                 let mut command = self.brt("eval", &folder);
                 command.args(["--carried-only", "--max-document-len", "0", "--json"]).arg(&path);
-                if let Err(failure) = tools::run("brt eval", tools::to_stderr(&mut command)) {
+                if let Err(failure) = tools::run_and_quote("brt eval", &mut command) {
                     self.records.add(&row, &format!("{name}, whole documents"), Err(failure.message));
                 }
             }
@@ -156,14 +162,14 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Compares the words of two models, where both have been trained here with one seed and it has not been done.
+    /// Compares the words of two models, where both have been trained here with one seed and it has not been done or
+    /// tried.
     fn compare_words(&mut self) -> Result {
         let Some(words) = self.records.file.words.clone() else { return Ok(()) };
         let seeds = |row: &str| self.records.of(row).map(|(seed, _)| seed).collect::<Vec<_>>();
         let seed = seeds(&words.model).into_iter().find(|seed| seeds(&words.against).contains(seed));
-        let Some(seed) = seed.filter(|_| self.records.words.is_none() && !runs::interrupted()) else {
-            return Ok(());
-        };
+        let is_tried = self.records.words.is_some() || self.records.failures.contains_key(WORDS);
+        let Some(seed) = seed.filter(|_| !is_tried && !runs::interrupted()) else { return Ok(()) };
         let folders = [&words.model, &words.against].map(|row| self.run_folder(row, seed));
         if !folders.iter().all(|folder| has_model(folder)) {
             return Ok(());
@@ -173,7 +179,7 @@ impl Work<'_> {
                 write_json(&self.words_path(), &found)?;
                 self.records.words = Some(found);
             }
-            Err(failure) => self.records.add(&words.model, "words", Err(failure.message)),
+            Err(failure) => self.records.add(&words.model, WORDS, Err(failure.message)),
         }
         Ok(())
     }
@@ -184,7 +190,7 @@ impl Work<'_> {
             ui::headline(&format!("nats of every token: {}", folder.display()));
             let mut command = self.brt("score", folder);
             command.args(["--carried-only", "--max-document-len", WORDS_DOCUMENT_LEN, "--jsonl"]).arg(scores);
-            tools::run("brt score", tools::to_stderr(&mut command))?;
+            tools::run_and_quote("brt score", &mut command)?;
         }
         let window_len = self.records.first(&words.against).map_or(0, |result| result.model.window_len);
         let found = WordGains::new(words, seed, [&scores[0], &scores[1]], window_len)?;
@@ -211,11 +217,6 @@ impl Work<'_> {
         }
         command
     }
-}
-
-/// Returns how a run ended that has ended.
-fn some(outcome: std::result::Result<Option<RunResult>, String>) -> runs::Outcome {
-    outcome.and_then(|result| result.ok_or_else(|| "no result".into()))
 }
 
 /// Returns whether a run's model is still there: reports are kept without it.

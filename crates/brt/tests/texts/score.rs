@@ -65,6 +65,9 @@ fn documents_of_a_corpus_are_scored() {
     let of_text = lines.iter().filter(|line| line["file"].as_str().unwrap().ends_with("a.rs"));
     let joined: String = of_text.map(|line| line["text"].as_str().unwrap()).collect();
     assert_eq!(joined, fs::read_to_string(&text).unwrap());
+    // Documents of one group are drawn together in a bootstrap: it is that of the corpus.
+    let groups: Vec<_> = lines.iter().map(|line| line["group"].as_str().unwrap_or_default()).collect();
+    assert!(groups.iter().all(|group| !group.is_empty()), "{groups:?}");
     let short = texts.print(&["score", &run, "--data", &data, "--carried-only", "--max-document-len", "100"]);
     // The first token is not predicted.
     assert!(short.lines().next().unwrap().contains("  99 bytes"), "{short}");

@@ -1,6 +1,6 @@
 //! Mistakes in `tables.toml`, each told in one sentence.
 
-use super::{Claim, Experiments, Measure};
+use super::{super::paper::QUANTITIES, Claim, Experiment, Experiments, Measure};
 use crate::failure::{Result, fail};
 
 impl Experiments {
@@ -18,14 +18,17 @@ impl Experiments {
         }
         known("baseline", &self.file.baseline)?;
         self.file.headline.iter().try_for_each(|name| known("headline", name))?;
+        if self.file.headline_seeds == 0 {
+            return fail("headline_seeds: expected at least 1, got 0");
+        }
         for table in &self.file.tables {
             if self.file.tables.iter().filter(|other| other.name == table.name).count() > 1 {
                 return fail(format!("tables: {} is there twice", table.name));
             }
             known(&format!("table {}, reference", table.name), &table.reference)?;
-            let against = table.rows.iter().filter_map(|row| row.against.as_ref());
-            let plotted = table.series.iter().flat_map(|series| &series.rows).chain(&table.lines);
-            against.chain(plotted).try_for_each(|name| known(&format!("table {}", table.name), name))?;
+            let mut against = table.rows.iter().filter_map(|row| row.against.as_ref());
+            against.try_for_each(|name| known(&format!("table {}", table.name), name))?;
+            table.check().or_else(|why| fail(format!("table {}, {why}", table.name)))?;
         }
         if let Some(words) = &self.file.words {
             known("words", &words.model)?;
@@ -36,6 +39,21 @@ impl Experiments {
             claim.of.iter().chain(&claim.against).try_for_each(|name| known(&of, name))?;
             claim.check().or_else(|why| fail(format!("{of}: {why}")))
         })
+    }
+}
+
+impl Experiment {
+    /// Checks that what is drawn are rows of the table, and that the paper's quantities are known.
+    fn check(&self) -> std::result::Result<(), String> {
+        let drawn = self.series.iter().flat_map(|series| &series.rows).chain(&self.lines);
+        let is_row = |name: &&String| self.rows.iter().any(|row| row.config == **name);
+        if let Some(name) = drawn.into_iter().find(|name| !is_row(name)) {
+            return Err(format!("series and lines: expected the config of one of its rows, got {name}"));
+        }
+        match self.quantities.iter().find(|name| !QUANTITIES.contains(&name.as_str())) {
+            Some(name) => Err(format!("quantities: expected some of {}, got {name}", QUANTITIES.join(","))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -95,7 +113,13 @@ mod tests {
                 TABLE.replace("reference = 'a'", "reference = 'x'"),
                 "table one, reference: expected the config of a row, got x",
             ),
-            (format!("colour = 1\n{TABLE}"), "unknown field `colour`"),
+            (format!("colour = 1\n{TABLE}"), "tables.toml, line 1: unknown field `colour`"),
+            (format!("headline_seeds = 0\n{TABLE}"), "headline_seeds: expected at least 1, got 0"),
+            (
+                format!("{TABLE}lines = ['a', 'c']\n"),
+                "table one, series and lines: expected the config of one of its rows, got c",
+            ),
+            (format!("{TABLE}quantities = ['pg20']\n"), "table one, quantities: expected some of"),
             (
                 claim("measure = 'loss'\nof = ['a']\nbelow = 0.0"),
                 "claim \"c\": of and against do not fit its measure",
@@ -111,7 +135,7 @@ mod tests {
     #[test]
     fn the_experiments_that_come_with_brt_are_whole() {
         let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benchmarks/configs");
-        for (preset, tables) in [("laptop", 7), ("paper", 7)] {
+        for (preset, tables) in [("laptop", 8), ("paper", 7)] {
             let experiments = Experiments::load(&configs.join(preset)).unwrap();
             assert_eq!(experiments.file.tables.len(), tables, "{preset}");
             assert!(experiments.file.claims.len() >= 18, "{preset}");

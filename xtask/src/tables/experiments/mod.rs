@@ -112,7 +112,7 @@ pub(super) struct Words {
 }
 
 /// A sentence of the paper, as a region in which a measured quantity must lie.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Claim {
     pub(super) text: String,
@@ -140,7 +140,7 @@ pub(super) enum Measure {
     Reset,
     /// Ratio of times per token.
     StepTime,
-    /// Share of names and identifiers among the words that gain most, less that among all words.
+    /// Share of names and identifiers among the words that gain most, less that among the words that lose most.
     Names,
     /// The same of words that had not occurred in the window.
     OutsideWindow,
@@ -148,6 +148,13 @@ pub(super) enum Measure {
 
 fn one() -> u64 {
     1
+}
+
+/// Returns one sentence about a mistake in a file of TOML.
+pub(super) fn toml_failure(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+    let at = line.map_or(String::new(), |line| format!(", line {line}"));
+    format!("{}{at}: {}", path.display(), error.message().trim_end().replace('\n', " "))
 }
 
 impl Row {
@@ -169,11 +176,7 @@ impl Experiments {
     pub(super) fn load(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let text = fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
-        let file: File = toml::from_str(&text).or_else(|error| {
-            let text = error.to_string();
-            let text = text.trim_end().replace('\n', " ");
-            fail(format!("{}: {text}", path.display()))
-        })?;
+        let file: File = toml::from_str(&text).or_else(|error| fail(toml_failure(&path, &text, &error)))?;
         let config_texts = runs::read_configs(folder)?;
         let experiments = Self { folder: folder.into(), file, config_texts };
         experiments.check().or_else(|failure| fail(format!("{}: {}", path.display(), failure.message)))?;

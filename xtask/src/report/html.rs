@@ -24,7 +24,8 @@ impl Table {
         let cells = |tag: &str, row: &[String]| -> String {
             let cell = |cell: &String| match cell.split_once('\n') {
                 Some((name, more)) => {
-                    format!("<{tag}>{}<small>{}</small></{tag}>", inline(name), inline(more))
+                    let more = more.split('\n').map(inline).collect::<Vec<_>>().join("<br>");
+                    format!("<{tag}>{}<small>{more}</small></{tag}>", inline(name))
                 }
                 None => format!("<{tag}>{}</{tag}>", inline(cell)),
             };

@@ -166,7 +166,8 @@ fn verdict(claim: &Claim, measured: &Measured) -> Verdict {
 }
 
 impl Checked {
-    /// Returns what was measured as text: each value with the rows that it is of, linked to their runs.
+    /// Returns what was measured as text: each value with the rows that it is of, linked to their runs; several below each
+    /// other.
     pub(super) fn numbers(&self, records: &Records) -> String {
         let link = |row: &String| match records.folder(row) {
             Some(folder) => format!("[{}]({folder})", records.label(row)),
@@ -186,7 +187,11 @@ impl Checked {
             };
             format!("{rows}{}", measured.text(*measure))
         };
-        self.measured.iter().enumerate().map(one).collect::<Vec<_>>().join("; ")
+        let values: Vec<String> = self.measured.iter().enumerate().map(one).collect();
+        match values.len() {
+            1 => values.concat(),
+            n => format!("{n} pairs\n{}", values.join("\n")),
+        }
     }
 
     /// Returns the region that the claim's quantity must lie in, with its unit.
@@ -202,7 +207,7 @@ impl Checked {
         let unit = match measure {
             Measure::Loss | Measure::Reset => "bits/byte",
             Measure::StepTime => "times",
-            Measure::Names | Measure::OutsideWindow => "of the words, more than of those that lose most",
+            Measure::Names | Measure::OutsideWindow => "(difference of shares)",
         };
         format!("{ends} {unit}")
     }

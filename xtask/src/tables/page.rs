@@ -257,7 +257,8 @@ impl Section {
 /// lines.
 fn in_one_line(table: &Table) -> Table {
     let cell = |(column, cell): (usize, &String)| match cell.split_once('\n') {
-        Some((name, more)) if column < table.num_text_columns => format!("{name} ({more})"),
+        Some((name, more)) if column == 0 => format!("{name} ({more})"),
+        Some((first, more)) if more.contains('\n') => format!("{first}: {}", more.replace('\n', "; ")),
         _ => cell.replace('\n', " "),
     };
     let rows = table.rows.iter().map(|row| row.iter().enumerate().map(cell).collect()).collect();

@@ -47,7 +47,7 @@ xflags::xflags! {
             optional --corpus corpus: String
             /// Folder of a prepared corpus, instead.
             optional --data data: PathBuf
-            /// Names of tables, separated by commas; only their rows are trained and shown. Default: all.
+            /// Names of tables or rows, separated by commas; only these rows are trained. Default: all tables.
             optional --only only: String
             /// Seeds of every row. Default: one, and for the rows of the headline as many as tables.toml says.
             optional --seeds seeds: u64

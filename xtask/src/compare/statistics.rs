@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use brt_report::{Evaluation, RunResult};
+use brt_report::RunResult;
 use serde::{Deserialize, Serialize};
 
 use super::{plan::Plan, run::RunOutcome, verdict};
-use crate::report::{Difference, Scores, difference, document_bits, mean};
+use crate::report::{Difference, Scores, difference, mean, mean_bits};
 
 /// Statistics of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,10 +89,9 @@ impl Statistics {
 
 impl ContestantStatistics {
     fn new(name: &str, results: &BySeed<'_>, plan: &Plan) -> Self {
-        let mean_of = |evaluation: &Evaluation| mean(document_bits(evaluation).into_values());
-        let by_seed: Vec<f64> = results.values().map(|result| mean_of(&result.test)).collect();
+        let by_seed: Vec<f64> = results.values().map(|result| mean_bits(&result.test)).collect();
         let resets: Vec<f64> =
-            results.values().filter_map(|result| result.test_state_reset.as_ref().map(mean_of)).collect();
+            results.values().filter_map(|result| result.test_state_reset.as_ref().map(mean_bits)).collect();
         Self {
             name: name.to_owned(),
             seeds: results.keys().copied().collect(),

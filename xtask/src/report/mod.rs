@@ -10,7 +10,7 @@ mod table;
 pub(crate) use self::{
     bootstrap::{interval_of_mean, interval_of_median},
     html::{inline, link_texts, page},
-    paired::{Difference, Scores, difference, document_bits, mean, standard_deviation},
+    paired::{Difference, Scores, difference, mean, mean_bits, standard_deviation},
     seeds::{SeedSpread, seed_spread},
     table::{NONE, Table, signed, thousands},
 };

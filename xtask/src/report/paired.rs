@@ -27,9 +27,14 @@ pub(crate) struct Difference {
 type Document<'a> = (usize, &'a str, &'a str);
 
 /// Returns the bits per byte of each document with text.
-pub(crate) fn document_bits(evaluation: &Evaluation) -> BTreeMap<Document<'_>, f64> {
+fn document_bits(evaluation: &Evaluation) -> BTreeMap<Document<'_>, f64> {
     let scored = evaluation.documents.iter().enumerate().filter(|(_, document)| document.num_bytes > 0);
     scored.map(|(place, d)| ((place, d.group.as_str(), d.name.as_str()), d.bits_per_byte())).collect()
+}
+
+/// Returns the mean bits per byte over documents; NaN for none.
+pub(crate) fn mean_bits(evaluation: &Evaluation) -> f64 {
+    mean(document_bits(evaluation).into_values())
 }
 
 /// Returns the difference of the first and second models of all pairs, averaged over the pairs, over the seeds and
@@ -88,13 +93,13 @@ pub(crate) fn standard_deviation(values: &[f64]) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use brt_report::{DocumentScore, StateRule};
 
     use super::*;
 
     /// Scores documents of one byte and one group each.
-    fn evaluation(bits: &[f64]) -> Evaluation {
+    pub(in crate::report) fn evaluation(bits: &[f64]) -> Evaluation {
         let document = |(i, bits): (usize, &f64)| DocumentScore {
             name: format!("document-{i}"),
             group: format!("group-{i}"),

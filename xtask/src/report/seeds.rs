@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Scores, document_bits, mean};
+use super::{Scores, mean, mean_bits};
 
 /// The spread over seeds of the difference of two models.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,9 +30,8 @@ pub(crate) fn seed_spread(models: &[Scores<'_>]) -> Option<SeedSpread> {
     if degrees == 0 {
         return None;
     }
-    let loss = |scores: &Scores<'_>, seed: u64| mean(document_bits(scores[&seed]).into_values());
     let losses: Vec<Vec<f64>> =
-        models.iter().map(|scores| seeds.iter().map(|seed| loss(scores, *seed)).collect()).collect();
+        models.iter().map(|scores| seeds.iter().map(|seed| mean_bits(scores[seed])).collect()).collect();
     let of_model: Vec<f64> = losses.iter().map(|losses| mean(losses.iter().copied())).collect();
     let of_seed: Vec<f64> =
         (0..seeds.len()).map(|seed| mean(losses.iter().map(|losses| losses[seed]))).collect();
@@ -56,32 +55,15 @@ fn student_quantile(degrees: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use brt_report::{DocumentScore, Evaluation, StateRule};
+    use brt_report::Evaluation;
 
-    use super::*;
-
-    fn evaluation(bits: f64) -> Evaluation {
-        let document = DocumentScore {
-            name: "d".into(),
-            group: "g".into(),
-            loss_nats: bits * std::f64::consts::LN_2,
-            num_tokens: 1,
-            num_bytes: 1,
-            num_words: 1,
-        };
-        Evaluation {
-            split: "test".into(),
-            state_rule: StateRule::Carried,
-            max_document_len: 0,
-            num_batches: 0,
-            documents: vec![document],
-            by_position: vec![],
-        }
-    }
+    use super::{super::paired::tests::evaluation, *};
 
     #[test]
     fn what_models_and_seeds_have_in_common_is_no_noise() {
-        let rows = |losses: &[[f64; 3]]| losses.iter().map(|row| row.map(evaluation)).collect::<Vec<_>>();
+        let rows = |losses: &[[f64; 3]]| {
+            losses.iter().map(|row| row.map(|bits| evaluation(&[bits]))).collect::<Vec<_>>()
+        };
         let spread = |rows: &[[Evaluation; 3]]| {
             let scores = rows.iter().map(|row| row.iter().enumerate().map(|(i, e)| (i as u64, e)).collect());
             seed_spread(&scores.collect::<Vec<Scores<'_>>>())
@@ -94,7 +76,7 @@ mod tests {
         assert!((spread(&noisy).unwrap().deviation - 1.).abs() < 1e-12);
         assert!((spread(&noisy).unwrap().half_interval() - 4.303).abs() < 1e-9);
         assert_eq!(spread(&alike[..1]), None);
-        let one = evaluation(1.);
+        let one = evaluation(&[1.]);
         let one_seed = Scores::from([(1, &one)]);
         assert_eq!(seed_spread(&[one_seed.clone(), one_seed]), None);
         assert_eq!(seed_spread(&[]), None);

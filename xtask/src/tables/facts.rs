@@ -122,9 +122,9 @@ pub(super) fn legend(records: &Records) -> String {
     format!(
         "bits/byte: mean over the test documents, lower is better, with the seed that all rows of the table have; below it \
          the mean of all seeds ± their standard deviation. Differences are paired by document and by every seed that both \
-         rows have, below 0 is better; intervals are 95 % of a bootstrap over groups of documents; {seeds}. Step times are per token, \
-         medians of steps taken in turn with the baseline's in one process, relative to the row that the difference is taken \
-         from. Letters stand for where a number of the paper was found; an empty cell was not found. The paper's numbers are \
+         rows have, below 0 is better; intervals are 95 % of a bootstrap over groups of documents; {seeds}. Step times are \
+         per token, medians of steps taken in turn with the baseline's in one process, relative to the row that the \
+         difference is taken from. Letters stand for where a number of the paper was found; an empty cell was not found. The paper's numbers are \
          of other data and other sizes: what can be compared is the order of rows, not the values."
     )
 }

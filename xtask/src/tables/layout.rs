@@ -11,9 +11,7 @@ use super::{
     records::Records,
     timing::Ratio,
 };
-use crate::report::{
-    Difference, NONE, Scores, Table, difference, document_bits, mean, signed, standard_deviation,
-};
+use crate::report::{self, Difference, NONE, Scores, Table, difference, mean, signed, standard_deviation};
 
 /// Returns the rows of one table, each number linked to the folder of its run.
 pub(super) fn table(records: &Records, table: &Experiment) -> Table {
@@ -99,7 +97,7 @@ fn measured(
 
 /// Returns bits/byte for each seed.
 fn bits(scores: &Scores<'_>) -> BTreeMap<u64, f64> {
-    scores.iter().map(|(seed, scores)| (*seed, mean(document_bits(scores).into_values()))).collect()
+    scores.iter().map(|(seed, scores)| (*seed, report::mean_bits(scores))).collect()
 }
 
 /// Returns the mean bits/byte of a row over seeds; nothing where it has none of them.

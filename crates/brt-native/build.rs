@@ -1,10 +1,10 @@
 //! Compiles the C++ of this crate against the libtorch that torch-sys found.
 use std::{env, path::PathBuf};
 
-const SOURCES: [&str; 3] = ["cpp/function.cpp", "cpp/native.cpp", "cpp/training.cpp"];
+const SOURCES: [&str; 4] = ["cpp/distributed.cpp", "cpp/function.cpp", "cpp/native.cpp", "cpp/training.cpp"];
 
 fn main() {
-    for file in SOURCES.iter().chain(&["build.rs", "cpp/guarded.h"]) {
+    for file in SOURCES.iter().chain(&["build.rs", "cpp/guarded.h", "cpp/stub"]) {
         println!("cargo:rerun-if-changed={file}");
     }
     // torch-sys does not say where libtorch is when only documentation is built: then nothing is linked either.
@@ -12,7 +12,7 @@ fn main() {
     let include = lib.with_file_name("include");
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").warnings(false).debug(false).define("_GLIBCXX_USE_CXX11_ABI", "1");
-    build.include(&include).include(include.join("torch/csrc/api/include"));
+    build.include("cpp/stub").include(&include).include(include.join("torch/csrc/api/include"));
     build.opt_level(2).files(SOURCES).compile("brt_native");
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=torch_cpu");

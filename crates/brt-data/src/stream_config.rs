@@ -1,6 +1,6 @@
 //! How documents are cut and laid side by side.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub enum Pack {
     Paper,
 }
 
-/// Which of several processes reads; each has documents and rows of its own.
+/// Which of several processes reads; each has rows of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rank {
@@ -43,6 +43,16 @@ pub struct Rank {
 impl Rank {
     /// The only process.
     pub const ALONE: Self = Self { idx: 0, count: 1 };
+
+    /// Returns the rows of this process: of `batch` rows an equal share, or one more or less where they are not divisible.
+    ///
+    /// ```
+    /// use brt_data::Rank;
+    /// assert_eq!(Rank { idx: 1, count: 4 }.rows(8), 2..4);
+    /// ```
+    pub fn rows(self, batch: usize) -> Range<usize> {
+        self.idx * batch / self.count..(self.idx + 1) * batch / self.count
+    }
 }
 
 impl fmt::Display for Rank {
@@ -54,7 +64,7 @@ impl fmt::Display for Rank {
 /// How documents are cut and laid side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamConfig {
-    /// Number of rows B of this process.
+    /// Number of rows B, those of all processes.
     pub batch: usize,
     /// Number of tokens per segment N.
     pub segment_len: usize,
@@ -69,6 +79,11 @@ pub struct StreamConfig {
 }
 
 impl StreamConfig {
+    /// Returns the rows of this process.
+    pub fn own_rows(&self) -> Range<usize> {
+        self.rank.rows(self.batch)
+    }
+
     /// Checks that a stream of this configuration over `set` predicts anything.
     ///
     /// # Errors

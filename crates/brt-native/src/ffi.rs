@@ -66,4 +66,51 @@ unsafe extern "C" {
     pub(crate) fn brt_set_autocast(like: *mut C_tensor, on: c_int, before: *mut c_int) -> c_int;
     pub(crate) fn brt_generator_state(like: *mut C_tensor, out: *mut *mut C_tensor) -> c_int;
     pub(crate) fn brt_set_generator_state(like: *mut C_tensor, state: *mut C_tensor) -> c_int;
+    pub(crate) fn brt_store_open(
+        host: *const c_char,
+        port: c_int,
+        serve: c_int,
+        timeout_ms: i64,
+        prefix: *const c_char,
+        out: *mut *mut c_void,
+    ) -> c_int;
+    pub(crate) fn brt_store_set(store: *mut c_void, key: *const c_char, bytes: *const u8, n: usize) -> c_int;
+    pub(crate) fn brt_store_get(store: *mut c_void, key: *const c_char, out: *mut *mut C_tensor) -> c_int;
+    pub(crate) fn brt_store_has(store: *mut c_void, key: *const c_char, out: *mut c_int) -> c_int;
+    pub(crate) fn brt_store_add(store: *mut c_void, key: *const c_char, value: i64, out: *mut i64) -> c_int;
+    pub(crate) fn brt_store_free(store: *mut c_void);
+    pub(crate) fn brt_group_new(
+        store: *mut c_void,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+        address: *const c_char,
+        is_interface: c_int,
+        out: *mut *mut c_void,
+    ) -> c_int;
+    pub(crate) fn brt_group_free(group: *mut c_void);
+    pub(crate) fn brt_all_reduce(group: *mut c_void, x: *mut C_tensor) -> c_int;
+    pub(crate) fn brt_broadcast(
+        group: *mut c_void,
+        tensors: *mut *mut C_tensor,
+        n: usize,
+        root: c_int,
+    ) -> c_int;
+    pub(crate) fn brt_all_gather(
+        group: *mut c_void,
+        x: *mut C_tensor,
+        out: *mut *mut C_tensor,
+        n: usize,
+    ) -> c_int;
+    pub(crate) fn brt_barrier(group: *mut c_void) -> c_int;
+    pub(crate) fn brt_reducer_new(
+        group: *mut c_void,
+        parameters: *mut *mut C_tensor,
+        n: usize,
+        bucket_bytes: i64,
+        out: *mut *mut c_void,
+    ) -> c_int;
+    pub(crate) fn brt_reducer_begin(reducer: *mut c_void) -> c_int;
+    pub(crate) fn brt_reducer_wait(reducer: *mut c_void, num_bytes: *mut i64) -> c_int;
+    pub(crate) fn brt_reducer_free(reducer: *mut c_void);
 }

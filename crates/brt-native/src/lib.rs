@@ -13,6 +13,7 @@
 //! * [`in_bfloat16`]: matrix products in bfloat16,
 //! * [`segments`]: keeps the inputs of a segment, and computes it again in the backward pass,
 //! * [`drop_gradients`]: forgets gradients without writing zeros,
+//! * [`Rendezvous`], [`ProcessGroup`], [`GradientReducer`]: processes that train together, by libtorch's c10d,
 //! * [`load_cuda`], [`loaded_library`]: one binary for CPU and CUDA,
 //! * [`build_info`], [`torch_version`], [`cpu_capability`]: what `brt doctor` prints.
 #![deny(missing_docs)]
@@ -21,6 +22,7 @@ mod adafactor;
 mod attention;
 mod cross_entropy;
 mod cuda;
+mod distributed;
 mod few;
 mod ffi;
 mod function;
@@ -41,6 +43,7 @@ pub use adafactor::{MatrixStep, is_matrix, matrix_rms, mean_squares, update_matr
 pub use attention::{Attention, Window, attention, has_attention};
 pub use cross_entropy::cross_entropy;
 pub use cuda::{load_cuda, loaded_library};
+pub use distributed::{GradientReducer, GroupError, ProcessGroup, Rendezvous};
 pub use few::{
     MAX_FEW_ROWS, RowKeys, few_rows_product, is_product_of_few_rows, prefer_few_rows, row_attention,
 };
@@ -66,13 +69,17 @@ fn raw(tensor: &Tensor) -> *mut C_tensor {
     tensor.as_ptr().cast_mut().cast()
 }
 
+/// Returns libtorch's message of this thread's last failing call.
+fn last_error() -> String {
+    // SAFETY: the message lives until this thread's next failing call.
+    unsafe { CStr::from_ptr(ffi::brt_last_error()) }.to_string_lossy().into_owned()
+}
+
 /// Panics with libtorch's message where a call failed: a broken contract, since input is checked before.
 #[track_caller]
 fn check(status: std::ffi::c_int) {
     if status != 0 {
-        // SAFETY: the message lives until this thread's next failing call.
-        let message = unsafe { CStr::from_ptr(ffi::brt_last_error()) };
-        panic!("{}", message.to_string_lossy());
+        panic!("{}", last_error());
     }
 }
 

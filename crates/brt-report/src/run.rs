@@ -49,11 +49,14 @@ pub struct TrainingFacts {
     pub num_steps: u64,
     /// Number of tokens that the model was trained on.
     pub num_tokens: u64,
-    /// Batch rows B.
+    /// Batch rows B, those of all processes.
     pub batch: u64,
+    /// Number of processes that trained together.
+    #[serde(default = "one")]
+    pub world_size: u64,
     /// Wall time of all training steps, in seconds, without evaluation; over all sessions of a resumed run.
     pub elapsed_secs: f64,
-    /// Processor time of all training steps, in seconds.
+    /// Processor time of all training steps, in seconds; of several processes, of rank 0.
     pub cpu_secs: f64,
     /// Median wall time of a step in the last session, in seconds.
     pub median_step_secs: f64,
@@ -61,6 +64,10 @@ pub struct TrainingFacts {
     pub peak_bytes: u64,
     /// Number of times that the run was interrupted and resumed.
     pub num_resumes: u64,
+}
+
+fn one() -> u64 {
+    1
 }
 
 impl TrainingFacts {

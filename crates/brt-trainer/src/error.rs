@@ -13,6 +13,51 @@ pub enum TrainError {
     /// A configuration that no model can have.
     #[error(transparent)]
     Config(#[from] brt_lm::ConfigError),
+    /// Something between processes.
+    #[error(transparent)]
+    Group(#[from] brt_native::GroupError),
+    /// Another process has stopped.
+    #[error("rank {rank} has stopped: {text}")]
+    OtherProcess {
+        /// The process.
+        rank: usize,
+        /// Its error.
+        text: String,
+    },
+    /// Processes that do not train the same.
+    #[error(
+        "rank {rank}: expected the {what} of rank 0, got another; {difference}; start all processes with the same command"
+    )]
+    Differs {
+        /// The first process that has another one.
+        rank: usize,
+        /// What differs.
+        what: String,
+        /// How it differs.
+        difference: String,
+    },
+    /// Rows that cannot be shared.
+    #[error(
+        "data.batch: expected a multiple of {world_size} processes times {parts} parts (train.accumulate), got {batch} rows"
+    )]
+    Rows {
+        /// Number of rows.
+        batch: usize,
+        /// Number of processes.
+        world_size: usize,
+        /// Number of parts of a process's rows.
+        parts: usize,
+    },
+    /// Processes that had the same parameters have them no more.
+    #[error(
+        "step {step}: expected the parameters of rank 0 on rank {rank}, got others; its hardware may be damaged: restart from the last checkpoint"
+    )]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// The first process whose parameters are others.
+        rank: usize,
+    },
     /// The corpus.
     #[error(transparent)]
     Data(#[from] brt_data::DataError),
@@ -153,6 +198,16 @@ impl TrainError {
     pub(crate) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, action, source }
+    }
+
+    /// Returns the error of a message between processes that cannot be read.
+    pub(crate) fn message(error: serde_json::Error) -> Self {
+        Self::OtherProcess { rank: 0, text: format!("a message between processes cannot be read: {error}") }
+    }
+
+    /// Returns whether it is about files that could not be written: what is in memory is whole.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Tensors(_) | Self::Record(_) | Self::OtherProcess { .. })
     }
 
     /// Returns the error with its causes in one line.

@@ -11,9 +11,10 @@ use std::{
 use brt_data::{DataError, EvaluationStream, SegmentBatch, Split, StreamConfig, TokenSet};
 use brt_lm::{ConfigError, LanguageModel, ModelState};
 use brt_report::{DocumentScore, Evaluation, PositionBucket, StateRule};
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::{EvaluationConfig, RunConfig, TrainError, trainer::BatchTensors};
+use crate::{EvaluationConfig, RunConfig, TrainError, World, trainer::BatchTensors};
 
 /// First bucket of the losses by position: `0 .. 64`; each further one is as long as all before it together.
 const FIRST_BUCKET_LEN: u64 = 64;
@@ -38,14 +39,15 @@ impl HeldOut {
 
     /// Checks that a configuration can score them.
     pub(crate) fn check(&self, config: &RunConfig) -> Result<(), TrainError> {
-        EvaluationStream::new(Arc::clone(&self.set), stream(config))?;
+        EvaluationStream::new(Arc::clone(&self.set), stream(config, &World::alone()))?;
         Ok(())
     }
 }
 
-pub(crate) fn stream(config: &RunConfig) -> StreamConfig {
+/// Returns the stream of this process's rows of held-out documents.
+pub(crate) fn stream(config: &RunConfig, world: &World) -> StreamConfig {
     let EvaluationConfig { batch, max_document_len, .. } = config.evaluation;
-    StreamConfig { batch, max_document_len, ..config.data.stream() }
+    StreamConfig { batch, max_document_len, rank: world.share(), ..config.data.stream() }
 }
 
 /// Scores every document of a set once, in float32, or the first batches of them (`evaluation.num_batches`: the official
@@ -61,13 +63,15 @@ pub fn evaluate(
     state_rule: StateRule,
 ) -> Result<Evaluation, TrainError> {
     let never = AtomicBool::new(false);
-    let evaluation = evaluate_until(&never, model, held_out, config, state_rule)?;
+    let world = World::alone();
+    let evaluation = evaluate_until(&never, &world, model, held_out, config, state_rule)?;
     Ok(evaluation.expect("nobody stops it"))
 }
 
-/// As [`evaluate`], but returns `None` soon after `stop` is set.
+/// As [`evaluate`], each process its rows and all the same result, but returns `None` soon after `stop` is set on any.
 pub(crate) fn evaluate_until(
     stop: &AtomicBool,
+    world: &World,
     model: &LanguageModel,
     HeldOut { split, set }: &HeldOut,
     config: &RunConfig,
@@ -78,10 +82,13 @@ pub(crate) fn evaluate_until(
     let expected = "a model that reads block by block as it reads segments (without model.segment_len)";
     ConfigError::check("evaluation", "state", expected, segment_len.unwrap_or(0), fits)?;
     let num_batches = config.evaluation.num_batches.unwrap_or(usize::MAX);
-    let batches = EvaluationStream::new(Arc::clone(set), stream(config))?.take(num_batches);
-    let state = model.initial_state(config.evaluation.batch as i64);
-    let scored = score(stop, model, set, batches, (state, state_rule))?;
-    Ok(scored.map(|(scores, _)| scores.evaluation(*split, state_rule, config)))
+    let stream = stream(config, world);
+    let state = model.initial_state(stream.own_rows().len() as i64);
+    let batches = EvaluationStream::new(Arc::clone(set), stream).map(|batches| batches.take(num_batches));
+    let scored =
+        batches.map_err(Into::into).and_then(|batches| score(stop, model, set, batches, (state, state_rule)));
+    let scores = Scores::of_all(world, set, scored.map(|scored| scored.map(|(scores, _)| scores)))?;
+    Ok(scores.map(|scores| scores.evaluation(*split, state_rule, config)))
 }
 
 /// Scores batches of a set from a state on; returns the scores and the state after them, or `None` soon after `stop` is
@@ -98,7 +105,11 @@ pub(crate) fn score(
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        state = tch::no_grad(|| scores.add(model, &batch?, &state, rule))?;
+        let batch = batch?;
+        // With more processes than rows some have none.
+        if batch.batch > 0 {
+            state = tch::no_grad(|| scores.add(model, &batch, &state, rule))?;
+        }
     }
     Ok(Some((scores, state)))
 }
@@ -119,6 +130,35 @@ impl Scores {
         };
         let documents = (0..set.num_documents()).map(document).collect::<Result<_, TrainError>>()?;
         Ok(Self { set: Arc::clone(set), documents, by_position: vec![] })
+    }
+
+    /// Returns the sums of what all processes have scored; `None` where one was stopped.
+    pub(crate) fn of_all(
+        world: &World,
+        set: &Arc<TokenSet>,
+        own: Result<Option<Self>, TrainError>,
+    ) -> Result<Option<Self>, TrainError> {
+        if world.size() == 1 {
+            return own;
+        }
+        let shares = world.exchange(world.agree(own)?.map(Share::of))?;
+        let Some(shares) = shares.into_iter().collect::<Option<Vec<Share>>>() else { return Ok(None) };
+        let mut sum = Self::new(set)?;
+        for share in shares {
+            for (idx, nats, [tokens, bytes, words]) in share.documents {
+                let document = &mut sum.documents[idx];
+                document.loss_nats += nats;
+                document.num_tokens += tokens;
+                document.num_bytes += bytes;
+                document.num_words += words;
+            }
+            for (position, nats, tokens) in share.by_position {
+                let bucket = bucket(&mut sum.by_position, position);
+                bucket.loss_nats += nats;
+                bucket.num_tokens += tokens;
+            }
+        }
+        Ok(Some(sum))
     }
 
     /// Returns what was scored as a record.
@@ -191,6 +231,28 @@ impl Scores {
             }
         }
         Ok(())
+    }
+}
+
+/// What one process has scored, as it is sent to the others.
+#[derive(Debug, Serialize, Deserialize)]
+struct Share {
+    /// Index, loss in nats, and numbers of tokens, bytes and words of each document.
+    documents: Vec<(usize, f64, [u64; 3])>,
+    /// First position, loss in nats and number of tokens of each bucket.
+    by_position: Vec<(u64, f64, u64)>,
+}
+
+impl Share {
+    fn of(scores: Scores) -> Self {
+        let document =
+            |(idx, d): (usize, &DocumentScore)| (idx, d.loss_nats, [d.num_tokens, d.num_bytes, d.num_words]);
+        let documents = scores.documents.iter().enumerate().filter(|(_, d)| d.num_tokens > 0);
+        let bucket = |b: &PositionBucket| (b.start_token, b.loss_nats, b.num_tokens);
+        Self {
+            documents: documents.map(document).collect(),
+            by_position: scores.by_position.iter().map(bucket).collect(),
+        }
     }
 }
 

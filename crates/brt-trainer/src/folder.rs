@@ -19,7 +19,8 @@ pub(crate) fn enter(out: &Path, config: &RunConfig, resume: Resume) -> Result<Fi
             return Err(TrainError::NotEmpty { path: out.into() });
         }
         let old = fs::read_to_string(&path).map_err(TrainError::io(&path, "read"))?;
-        if let Some(difference) = first_difference(&old, &text) {
+        if let Some([it, this]) = first_difference(&old, &text) {
+            let difference = format!("it has `{it}`, this run has `{this}`");
             return Err(TrainError::OtherRun { path, difference });
         }
         return lock(out);
@@ -130,16 +131,14 @@ pub(crate) fn metrics(out: &Path) -> PathBuf {
     out.join("metrics.jsonl")
 }
 
-fn first_difference(old: &str, new: &str) -> Option<String> {
-    let (mut old, mut new) = (old.lines(), new.lines());
+/// Returns the first lines in which two texts differ.
+pub(crate) fn first_difference(a: &str, b: &str) -> Option<[String; 2]> {
+    let (mut a, mut b) = (a.lines(), b.lines());
     loop {
-        match (old.next(), new.next()) {
+        match (a.next(), b.next()) {
             (None, None) => return None,
             (a, b) if a == b => (),
-            (a, b) => {
-                let [a, b] = [a, b].map(|line| line.unwrap_or("nothing"));
-                return Some(format!("it has `{a}`, this run has `{b}`"));
-            }
+            (a, b) => return Some([a, b].map(|line| line.unwrap_or("nothing").to_owned())),
         }
     }
 }

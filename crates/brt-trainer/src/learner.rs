@@ -1,10 +1,10 @@
 //! The training step, of any model: gradient, guard, clipping, update; state carried from step to step.
 
-use brt_native::Segments;
+use brt_native::{GradientReducer, Segments};
 use brt_ops::init::seeded;
 use tch::{Kind, Tensor};
 
-use crate::{NonFinite, Optimizer, OptimizerConfig, ScheduleConfig, TrainError};
+use crate::{NonFinite, Optimizer, OptimizerConfig, ScheduleConfig, TrainError, World};
 
 /// What can be trained: named parameters, and a loss of a batch that may carry a state to the next one.
 pub trait Model {
@@ -60,9 +60,9 @@ pub struct LearnerConfig {
 pub struct StepReport {
     /// Number of finished steps, this one included.
     pub step: u64,
-    /// Sum of the losses of the scored tokens, in nats; perhaps not finite in a step that was skipped.
+    /// Sum of the losses of the scored tokens of all processes, in nats; perhaps not finite in a step that was skipped.
     pub loss_nats: f64,
-    /// Number of scored tokens.
+    /// Number of scored tokens of all processes.
     pub num_scored: u64,
     /// Learning rate of the update.
     pub learning_rate: f64,
@@ -70,6 +70,8 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// Whether the update was left out, because the loss or a gradient was not finite.
     pub is_skipped: bool,
+    /// Whether this was asked to be the last step ([`Learner::request_stop`]) on any process.
+    pub is_stop_requested: bool,
 }
 
 /// A model in training: parameters, optimiser, and the states that are carried.
@@ -83,6 +85,9 @@ pub struct Learner<M: Model> {
     seed: u64,
     num_steps: u64,
     parameters: Vec<(String, Tensor)>,
+    world: World,
+    reducer: Option<GradientReducer>,
+    is_stop_requested: bool,
 }
 
 impl<M: Model> Learner<M> {
@@ -92,7 +97,34 @@ impl<M: Model> Learner<M> {
         let parameters = model.parameters();
         let shared = parameters.iter().map(|(name, p)| (name.clone(), p.shallow_clone())).collect();
         let optimizer = Optimizer::new(config.optimizer, shared);
-        Self { model, optimizer, states, config, seed, num_steps: 0, parameters }
+        Self {
+            model,
+            optimizer,
+            states,
+            config,
+            seed,
+            num_steps: 0,
+            parameters,
+            world: World::alone(),
+            reducer: None,
+            is_stop_requested: false,
+        }
+    }
+
+    /// Returns the learner as one of several that train together: gradients, losses and decisions are those of the batches
+    /// of all. The parameters become those of rank 0.
+    ///
+    /// # Errors
+    /// [`TrainError::Group`], also where another process has other parameters.
+    pub fn in_world(self, world: World) -> Result<Self, TrainError> {
+        let parameters: Vec<Tensor> = self.parameters.iter().map(|(_, p)| p.shallow_clone()).collect();
+        let reducer = world.reducer(&parameters)?;
+        Ok(Self { world, reducer, ..self })
+    }
+
+    /// Asks for an end after the next step: all processes see it in the step's report.
+    pub fn request_stop(&mut self) {
+        self.is_stop_requested = true;
     }
 
     /// Trains on a batch that comes in parts, as many as there are states: their gradients are added, and the step is
@@ -100,17 +132,22 @@ impl<M: Model> Learner<M> {
     ///
     /// # Errors
     /// [`TrainError::NotFinite`] under [`NonFinite::Stop`] where the loss, a gradient or the state after the batch is not
-    /// finite; parameters and states are then as before the step.
+    /// finite; parameters and states are then as before the step. [`TrainError::Group`] where another process has ended.
     ///
     /// # Panics
     /// Where the number of parts is not that of the states.
     pub fn step(&mut self, parts: &[M::Batch]) -> Result<StepReport, TrainError> {
         assert_eq!(parts.len(), self.states.len(), "step: one part of the batch for each state");
         let learning_rate = self.config.schedule.learning_rate(self.num_steps, self.config.num_steps);
-        let num_scored = parts.iter().map(M::num_scored).sum();
-        let (loss_nats, mut after) = self.add_gradients(parts, num_scored);
+        let own_scored: u64 = parts.iter().map(M::num_scored).sum();
+        let num_scored = self.world.sum([own_scored as f64])?[0] as u64;
+        let (loss_nats, mut after) = self.add_gradients(parts, num_scored)?;
+        // What all must decide alike is summed: the loss, and how many have a state that is not finite, or want to stop.
+        let flag = |is_set: bool| f64::from(u8::from(is_set));
+        let [is_broken, is_last] = [!are_finite::<M>(&after), self.is_stop_requested].map(flag);
+        let [loss_nats, num_broken, num_last] = self.world.sum([loss_nats, is_broken, is_last])?;
         let gradient_norm = self.gradient_norm();
-        let is_skipped = !(loss_nats.is_finite() && gradient_norm.is_finite() && are_finite::<M>(&after));
+        let is_skipped = !(loss_nats.is_finite() && gradient_norm.is_finite() && num_broken == 0.);
         if is_skipped {
             let (step, (what, got)) =
                 (self.num_steps + 1, self.first_not_finite(&after, loss_nats, gradient_norm));
@@ -127,17 +164,35 @@ impl<M: Model> Learner<M> {
         self.states = after;
         self.num_steps += 1;
         let step = self.num_steps;
-        Ok(StepReport { step, loss_nats, num_scored, learning_rate, gradient_norm, is_skipped })
+        let is_stop_requested = num_last > 0.;
+        Ok(StepReport {
+            step,
+            loss_nats,
+            num_scored,
+            learning_rate,
+            gradient_norm,
+            is_skipped,
+            is_stop_requested,
+        })
     }
 
-    /// Returns the sum of the losses of all parts and the states after them, and leaves the gradient of the mean loss.
-    fn add_gradients(&self, parts: &[M::Batch], num_scored: u64) -> (f64, Vec<M::State>) {
+    /// Returns the sum of this process's losses and the states after them, and leaves the gradient of the mean loss of all.
+    fn add_gradients(
+        &mut self,
+        parts: &[M::Batch],
+        num_scored: u64,
+    ) -> Result<(f64, Vec<M::State>), TrainError> {
         brt_native::drop_gradients(self.parameters.iter().map(|(_, p)| p));
         let (mut loss_nats, mut after) = (0., vec![]);
         for (idx, (batch, before)) in parts.iter().zip(&self.states).enumerate() {
-            // Dropout depends on the seed and the step alone: a resumed run draws what the uninterrupted one would.
-            let part = if idx == 0 { String::new() } else { format!(", part {idx}") };
+            // Dropout depends on seed, step and rows alone: a resumed run draws what the uninterrupted one would, and parts
+            // of one process what as many processes would.
+            let part_idx = self.world.rank() * parts.len() + idx;
+            let part = if part_idx == 0 { String::new() } else { format!(", part {part_idx}") };
             let stream = format!("step {}{part}", self.num_steps);
+            if let Some(reducer) = self.reducer.as_mut().filter(|_| idx + 1 == parts.len()) {
+                reducer.begin();
+            }
             let (nats, state) = brt_native::segments(|segments| {
                 let (nats, state) = seeded(self.seed, &stream, || self.model.loss(batch, before, segments));
                 segments.backward(&(&nats / num_scored.max(1) as f64));
@@ -146,7 +201,10 @@ impl<M: Model> Learner<M> {
             loss_nats += nats;
             after.push(state);
         }
-        (loss_nats, after)
+        if let Some(reducer) = &mut self.reducer {
+            reducer.wait()?;
+        }
+        Ok((loss_nats, after))
     }
 
     /// Returns the number of finished steps, those that were skipped included.
@@ -188,6 +246,23 @@ impl<M: Model> Learner<M> {
         }
     }
 
+    /// Checks that all processes still have the same parameters, bit for bit.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] with the first process that has others.
+    pub(crate) fn check_same(&self) -> Result<(), TrainError> {
+        let checksum = || {
+            let bits = |(_, p): &(String, Tensor)| {
+                p.detach().view_dtype(Kind::Int).sum(Kind::Int64).int64_value(&[])
+            };
+            self.parameters.iter().map(bits).fold(0i64, |sum, bits| sum.wrapping_mul(31).wrapping_add(bits))
+        };
+        let own = if self.world.size() == 1 { 0 } else { checksum() };
+        let all = self.world.exchange(own)?;
+        let other = all.iter().position(|checksum| *checksum != all[0]);
+        other.map_or(Ok(()), |rank| Err(TrainError::Diverged { step: self.num_steps, rank }))
+    }
+
     fn gradient_norm(&self) -> f64 {
         let gradients = self.gradients();
         let squares: Vec<Tensor> = gradients.iter().map(|(_, g)| g.square().sum(Kind::Float)).collect();
@@ -221,7 +296,9 @@ impl<M: Model> Learner<M> {
         let known = parameters.chain(states(&self.states, "state")).chain(gradients);
         let first = first_not_finite(known.chain(states(after, "state after the step")));
         let (loss, norm) = (("loss".to_owned(), loss_nats), ("gradient norm".to_owned(), gradient_norm));
-        first.unwrap_or(if loss_nats.is_finite() { norm } else { loss })
+        let elsewhere = || ("state of another process".to_owned(), f64::NAN);
+        let number = [loss, norm].into_iter().find(|(_, number)| !number.is_finite());
+        first.or(number).unwrap_or_else(elsewhere)
     }
 }
 

@@ -3,7 +3,7 @@
 //! A [`Learner`] trains any [`Model`]: it carries the state from segment to segment, stops gradients and updates.
 //! One [`Trainer`] puts all contestants of a comparison through it, and [`Run`] keeps the wall clock and the folder:
 //! `config.toml`, `metrics.jsonl`, `checkpoints/step-N/` and, in the end, `result.json`. Files are whole or not there;
-//! `metrics.jsonl` grows line by line.
+//! `metrics.jsonl` grows line by line. A [`World`] of several processes trains as one would, each with its own rows.
 #![deny(missing_docs)]
 
 mod checkpoint;
@@ -25,8 +25,9 @@ mod statistics;
 mod timing;
 mod trainer;
 mod transfer;
+mod world;
 
-pub use brt_native::Segments;
+pub use brt_native::{GroupError, Rendezvous, Segments};
 pub use checkpoint::{latest_checkpoint, load_model};
 pub use config::{
     DataConfig, EvaluationConfig, Memory, NonFinite, Precision, RunConfig, Sample, TrainConfig,
@@ -48,3 +49,4 @@ pub use sinks::Sink;
 pub use timing::{load_average, time_in_turn};
 pub use trainer::{LanguageModelTraining, Trainer};
 pub use transfer::{export_weights, import_weights};
+pub use world::World;

@@ -206,6 +206,7 @@ impl Meters {
             num_steps: trainer.num_steps(),
             num_tokens: totals.num_tokens,
             batch: trainer.config().data.batch as u64,
+            world_size: trainer.world.size() as u64,
             elapsed_secs: totals.elapsed_secs,
             cpu_secs: totals.cpu_secs,
             median_step_secs: totals.median_step_secs,

@@ -7,8 +7,8 @@ use brt_lm::{LanguageModel, ModelState};
 use brt_report::{Evaluation, StateRule};
 
 use crate::{
-    HeldOut, RunConfig, Sample, TrainError,
-    evaluate::{score, stream},
+    HeldOut, RunConfig, Sample, TrainError, World,
+    evaluate::{Scores, score, stream},
 };
 
 /// A place in an endless, shuffled stream of the validation documents, and what the rows carry there.
@@ -19,6 +19,7 @@ pub(crate) struct MovingSample {
     pub(crate) state: ModelState,
     held_out: HeldOut,
     seed: u64,
+    world: World,
 }
 
 impl MovingSample {
@@ -28,16 +29,18 @@ impl MovingSample {
         held_out: &HeldOut,
         config: &RunConfig,
         seed: u64,
+        world: World,
     ) -> Result<Option<Self>, TrainError> {
         if config.evaluation.sample != Some(Sample::Moving) {
             return Ok(None);
         }
-        let stream = TrainStream::new(Arc::clone(&held_out.set), stream(config), seed)?;
-        let state = model.initial_state(config.evaluation.batch as i64).detach();
-        Ok(Some(Self { stream, state, held_out: held_out.clone(), seed }))
+        let config = stream(config, &world);
+        let state = model.initial_state(config.own_rows().len() as i64).detach();
+        let stream = TrainStream::new(Arc::clone(&held_out.set), config, seed)?;
+        Ok(Some(Self { stream, state, held_out: held_out.clone(), seed, world }))
     }
 
-    /// Scores the next batches; returns `None`, and stays where it is, soon after `stop` is set.
+    /// Scores the next batches, each process its rows; returns `None`, and stays where it is, soon after `stop` is set on any.
     pub(crate) fn evaluate(
         &mut self,
         stop: &AtomicBool,
@@ -48,8 +51,14 @@ impl MovingSample {
         let num_batches = config.evaluation.num_batches.unwrap_or(1);
         let batches = (0..num_batches).map(|_| self.stream.next_batch());
         let state = self.state.map(tch::Tensor::shallow_clone);
-        let scored = score(stop, model, &self.held_out.set, batches, (state, StateRule::Carried))?;
-        let Some((scores, state)) = scored else {
+        let set = &self.held_out.set;
+        let scored = score(stop, model, set, batches, (state, StateRule::Carried));
+        let (scored, state) = match scored {
+            Ok(Some((scores, state))) => (Ok(Some(scores)), Some(state)),
+            Ok(None) => (Ok(None), None),
+            Err(error) => (Err(error), None),
+        };
+        let (Some(scores), Some(state)) = (Scores::of_all(&self.world, set, scored)?, state) else {
             self.seek(config, before)?;
             return Ok(None);
         };
@@ -64,7 +73,12 @@ impl MovingSample {
 
     /// Goes to a place of the stream.
     pub(crate) fn seek(&mut self, config: &RunConfig, cursor: StreamCursor) -> Result<(), TrainError> {
-        self.stream = TrainStream::resume(Arc::clone(&self.held_out.set), stream(config), self.seed, cursor)?;
+        self.stream = TrainStream::resume(
+            Arc::clone(&self.held_out.set),
+            stream(config, &self.world),
+            self.seed,
+            cursor,
+        )?;
         Ok(())
     }
 }

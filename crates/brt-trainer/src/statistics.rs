@@ -6,7 +6,7 @@ use brt_data::{EvaluationStream, SegmentBatch, StreamConfig};
 use brt_lm::{LanguageModel, Mode};
 use brt_ops::probe;
 
-use crate::{HeldOut, RunConfig, TrainError, evaluate::stream, trainer::BatchTensors};
+use crate::{HeldOut, RunConfig, TrainError, World, evaluate::stream, trainer::BatchTensors};
 
 /// Number of segments that are read before one is looked at: the states have left their beginning.
 const NUM_SEGMENTS_BEFORE: usize = 4;
@@ -25,8 +25,10 @@ pub(crate) fn statistics(
     held_out: &HeldOut,
     config: &RunConfig,
 ) -> Result<BTreeMap<String, f64>, TrainError> {
-    let config =
-        StreamConfig { batch: config.evaluation.batch.min(held_out.set.num_documents()), ..stream(config) };
+    let config = StreamConfig {
+        batch: config.evaluation.batch.min(held_out.set.num_documents()),
+        ..stream(config, &World::alone())
+    };
     let batches = EvaluationStream::new(Arc::clone(&held_out.set), config)?.take(NUM_SEGMENTS_BEFORE + 1);
     let batches = batches.collect::<Result<Vec<_>, _>>()?;
     let is_full = |batch: &&SegmentBatch| batch.document_idx.iter().all(Option::is_some);

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use brt_data::{Prefetch, SegmentBatch, StreamCursor, TokenSet, TrainStream};
+use brt_data::{Prefetch, SegmentBatch, StreamConfig, StreamCursor, TokenSet, TrainStream};
 use brt_lm::{LanguageModel, ModelState};
 use brt_native::Segments;
 use tch::{Device, Kind, Tensor};
 
-use crate::{Learner, LearnerConfig, Memory, Model, Precision, RunConfig, StepReport, TrainError};
+use crate::{Learner, LearnerConfig, Memory, Model, Precision, RunConfig, StepReport, TrainError, World};
 
 /// Number of batches that are read while the model is busy.
 const NUM_BATCHES_AHEAD: usize = 2;
@@ -79,6 +79,7 @@ pub struct Trainer {
     batches: Prefetch,
     config: RunConfig,
     seed: u64,
+    pub(crate) world: World,
     /// Whether a document began in the last step: losses are high where nothing is remembered.
     pub(crate) began_documents: bool,
 }
@@ -89,19 +90,34 @@ impl Trainer {
     /// # Errors
     /// A configuration that no model can have, or a corpus that does not fit it.
     pub fn new(config: RunConfig, set: Arc<TokenSet>, seed: u64, device: Device) -> Result<Self, TrainError> {
-        config.validate()?;
-        check_vocabulary(set.vocab_size(), &config)?;
+        Self::in_world(config, set, seed, device, World::alone())
+    }
+
+    /// Returns a trainer at step 0 that trains together with those of other processes, on its rows of each batch.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`TrainError::Rows`] where the rows cannot be shared; [`TrainError::Group`].
+    pub fn in_world(
+        config: RunConfig,
+        set: Arc<TokenSet>,
+        seed: u64,
+        device: Device,
+        world: World,
+    ) -> Result<Self, TrainError> {
+        check(&config, &set, &world)?;
         let model = LanguageModel::new(config.model.clone(), seed, device)?;
-        let batches = Prefetch::new(TrainStream::new(set, config.data.stream(), seed)?, NUM_BATCHES_AHEAD);
-        let state = model.initial_state(config.data.batch as i64).detach();
+        let stream = stream(&config, &world);
+        let state = model.initial_state(stream.own_rows().len() as i64).detach();
+        let batches = Prefetch::new(TrainStream::new(set, stream, seed)?, NUM_BATCHES_AHEAD);
         let states = state.split(config.train.num_parts());
         let model =
             LanguageModelTraining { model, precision: config.train.precision, memory: config.train.memory };
-        let learner = Learner::new(model, states, LearnerConfig::of(&config), seed);
-        Ok(Self { learner, batches, config, seed, began_documents: false })
+        let learner =
+            Learner::new(model, states, LearnerConfig::of(&config), seed).in_world(world.clone())?;
+        Ok(Self { learner, batches, config, seed, world, began_documents: false })
     }
 
-    /// Trains on the next segment of every row.
+    /// Trains on the next segment of every row of this process.
     ///
     /// # Errors
     /// As [`Learner::step`], and [`TrainError::Data`] where the corpus is damaged.
@@ -126,7 +142,7 @@ impl Trainer {
         &self.config
     }
 
-    /// Returns what the rows carry to the next step.
+    /// Returns what the rows of this process carry to the next step.
     pub fn state(&self) -> ModelState {
         ModelState::join(self.learner.states())
     }
@@ -136,14 +152,14 @@ impl Trainer {
         self.learner.states = state.split(self.config.train.num_parts());
     }
 
-    /// Returns where the rows are in the data.
+    /// Returns where the rows of all processes are in the data.
     pub fn cursor(&self) -> StreamCursor {
         self.batches.cursor()
     }
 
     /// Goes to another place of the data, on resuming.
     pub(crate) fn seek(&mut self, set: Arc<TokenSet>, cursor: StreamCursor) -> Result<(), TrainError> {
-        let stream = TrainStream::resume(set, self.config.data.stream(), self.seed, cursor)?;
+        let stream = TrainStream::resume(set, stream(&self.config, &self.world), self.seed, cursor)?;
         self.batches = Prefetch::new(stream, NUM_BATCHES_AHEAD);
         Ok(())
     }
@@ -160,6 +176,22 @@ impl LearnerConfig {
             non_finite: config.train.non_finite,
         }
     }
+}
+
+/// Checks that a world can train a configuration on a corpus.
+pub(crate) fn check(config: &RunConfig, set: &TokenSet, world: &World) -> Result<(), TrainError> {
+    config.validate()?;
+    check_vocabulary(set.vocab_size(), config)?;
+    let (batch, world_size, parts) = (config.data.batch, world.size(), config.train.num_parts());
+    match batch.is_multiple_of(world_size * parts) {
+        true => Ok(()),
+        false => Err(TrainError::Rows { batch, world_size, parts }),
+    }
+}
+
+/// Returns the stream of this process's rows.
+fn stream(config: &RunConfig, world: &World) -> StreamConfig {
+    StreamConfig { rank: world.share(), ..config.data.stream() }
 }
 
 /// Checks that a model has a row for each token of a tokenizer.

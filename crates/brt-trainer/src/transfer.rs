@@ -8,7 +8,7 @@ use brt_ops::checkpoint::{self, CheckpointError};
 use tch::Device;
 
 use crate::{
-    Resume, RunConfig, TrainError,
+    Resume, RunConfig, TrainError, World,
     checkpoint::{FORMAT, Keep, TrainerRecord, load_model, model_file, write},
     folder,
     meters::Totals,
@@ -39,12 +39,13 @@ pub fn import_weights(
         num_steps: 0,
         num_updates: 0,
         seed: 1,
+        world_size: 1,
         cursor: None,
         validation_cursor: None,
         totals: Totals::default(),
         sha256: Default::default(),
     };
-    write(out, &[model_file(&model)], record, Keep::default())?;
+    write(&World::alone(), out, &[model_file(&model)], record, Keep::default())?;
     Ok(())
 }
 

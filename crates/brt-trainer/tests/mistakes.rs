@@ -48,9 +48,13 @@ fn every_damage_to_a_checkpoint_offers_the_one_before() {
     let last = place.path("run/checkpoints/step-6");
     let advice =
         format!("the checkpoint is damaged; remove the folder {} to go on from step 4", last.display());
-    for file in
-        ["model.safetensors", "optimizer.safetensors", "state.safetensors", "trainer.json", "trainer.sha256"]
-    {
+    for file in [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state-0-of-1.safetensors",
+        "trainer.json",
+        "trainer.sha256",
+    ] {
         let path = last.join(file);
         let sound = fs::read(&path).unwrap();
         let mut changed = sound.clone();
@@ -126,7 +130,7 @@ fn a_checkpoint_of_another_version_is_refused() {
     let record = place.path("run/checkpoints/step-2/trainer.json");
     fs::write(&record, r#"{"format": 1, "cursor": {"epoch": 3}}"#).unwrap();
     let error = place.run("run", None).unwrap_err().to_string();
-    let expected = "expected checkpoint format 3, got 1; start anew, or use the brt that wrote it";
+    let expected = "expected checkpoint format 4, got 1; start anew, or use the brt that wrote it";
     assert_eq!(error, format!("{}: {expected}", record.display()));
 }
 

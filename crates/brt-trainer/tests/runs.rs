@@ -31,7 +31,7 @@ fn comparable(result: &RunResult) -> String {
 }
 
 fn tensors(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    ["model.safetensors", "optimizer.safetensors", "state.safetensors"]
+    ["model.safetensors", "optimizer.safetensors", "state-0-of-1.safetensors"]
         .map(|file| (file.to_string(), fs::read(folder.join(file)).unwrap()))
         .to_vec()
 }

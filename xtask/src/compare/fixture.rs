@@ -104,6 +104,7 @@ fn result(name: &str, seed: u64, bits_per_byte: &[f64]) -> RunResult {
             num_steps: 3000,
             num_tokens: 1_228_800,
             batch: 8,
+            world_size: 1,
             elapsed_secs: 150.,
             cpu_secs: 149.,
             median_step_secs: 0.5,

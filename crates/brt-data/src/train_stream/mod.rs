@@ -24,6 +24,9 @@ const MAX_PLACE: u64 = 1 << 62;
 /// A document longer than `max_document_len` is read one piece of that length per epoch, a different one each
 /// epoch until all of it was read; where it starts depends on the seed and the document. A piece counts as a
 /// document: its first segment is a start of sequence.
+///
+/// Of several processes each reads its own rows ([`crate::Rank::rows`]) and follows where the others are, which takes the
+/// lengths of their documents only. So a row reads the same, however many processes share the rows.
 #[derive(Debug)]
 pub struct TrainStream {
     set: Arc<TokenSet>,
@@ -48,7 +51,7 @@ impl TrainStream {
     ///
     /// # Errors
     /// As [`StreamConfig::validate`]; [`DataError::Cursor`] where the cursor belongs to another corpus, seed or
-    /// configuration; for other numbers of rows or processes see [`StreamCursor::redistribute`].
+    /// configuration.
     pub fn resume(
         set: Arc<TokenSet>,
         config: StreamConfig,
@@ -65,25 +68,26 @@ impl TrainStream {
         self.cursor.clone()
     }
 
-    /// Returns the next segment of every row.
+    /// Returns the next segment of every row of this process.
     ///
     /// # Errors
     /// [`DataError::DamagedDocument`] and [`DataError::Token`] where the corpus is damaged.
     pub fn next_batch(&mut self) -> Result<SegmentBatch, DataError> {
-        let mut batch = SegmentBatch::idle(self.config.batch, self.config.segment_len);
+        let own = self.config.own_rows();
+        let mut batch = SegmentBatch::idle(own.len(), self.config.segment_len);
         for row_idx in 0..self.config.batch {
             let row = match self.cursor.rows[row_idx] {
                 Some(row) => row,
                 None => self.next_document()?,
             };
             let piece = piece(&self.set, &self.config, row)?;
-            let RowCursor { document_idx, piece_start, position, .. } = row;
-            let place = Place { document_idx, piece_start, piece, position };
-            batch.read(row_idx, place, &self.config, self.set.vocab_size())?;
-            batch.start_of_sequence[row_idx] |= row.state_is_lost;
+            let RowCursor { document_idx, piece_start, position } = row;
+            if own.contains(&row_idx) {
+                let place = Place { document_idx, piece_start, piece, position };
+                batch.read(row_idx - own.start, place, &self.config, self.set.vocab_size())?;
+            }
             let position = position + self.config.segment_len;
-            self.cursor.rows[row_idx] =
-                (position < piece.len()).then_some(RowCursor { position, state_is_lost: false, ..row });
+            self.cursor.rows[row_idx] = (position < piece.len()).then_some(RowCursor { position, ..row });
         }
         if self.config.pack == Pack::Paper {
             batch.leave_out_zeros();
@@ -91,12 +95,9 @@ impl TrainStream {
         Ok(batch)
     }
 
-    /// Takes a document that waits, else the next one of the sequence.
+    /// Takes the next document of the sequence.
     fn next_document(&mut self) -> Result<RowCursor, DataError> {
-        if !self.cursor.waiting.is_empty() {
-            return Ok(self.cursor.waiting.remove(0));
-        }
-        let (place, count) = (self.cursor.next_place(), self.set.num_documents() as u64);
+        let (place, count) = (self.cursor.num_taken, self.set.num_documents() as u64);
         let (epoch, idx) = (place / count, (place % count) as usize);
         if self.order.epoch != epoch {
             self.order = EpochOrder::new(self.set.num_documents(), self.cursor.seed, epoch);
@@ -104,7 +105,7 @@ impl TrainStream {
         let document_idx = self.order.documents[idx] as usize;
         self.cursor.num_taken += 1;
         let piece_start = self.piece_start(document_idx, epoch)?;
-        Ok(RowCursor { document_idx, piece_start, position: 0, state_is_lost: false })
+        Ok(RowCursor { document_idx, piece_start, position: 0 })
     }
 
     /// Returns where the epoch's piece of a document starts.
@@ -129,7 +130,6 @@ impl TrainStream {
             ("manifest_sha256", own.manifest_sha256.clone(), cursor.manifest_sha256.clone()),
             ("seed", own.seed.to_string(), cursor.seed.to_string()),
             ("batch", own.rows.len().to_string(), cursor.rows.len().to_string()),
-            ("rank", own.rank.to_string(), cursor.rank.to_string()),
             ("segment_len", own.segment_len.to_string(), cursor.segment_len.to_string()),
             ("max_document_len", text(own.max_document_len), text(cursor.max_document_len)),
         ];
@@ -140,16 +140,10 @@ impl TrainStream {
         }
         let expected = |name, expected: String, got: String| Err(DataError::Cursor { name, expected, got });
         let num_documents = self.set.num_documents();
-        if !cursor.ahead.iter().is_sorted_by(|a, b| a < b) || cursor.ahead.iter().any(|&a| a <= cursor.base) {
-            let got = format!("{:?}", cursor.ahead);
-            return expected("ahead", format!("rising places above {}", cursor.base), got);
+        if cursor.num_taken > MAX_PLACE {
+            return expected("num_taken", format!("a place up to {MAX_PLACE}"), cursor.num_taken.to_string());
         }
-        let taken = cursor.num_taken.checked_mul(cursor.rank.count as u64);
-        if taken.and_then(|taken| taken.checked_add(cursor.base)).is_none_or(|place| place > MAX_PLACE) {
-            let got = format!("{} and {}", cursor.base, cursor.num_taken);
-            return expected("base and num_taken", format!("a place up to {MAX_PLACE}"), got);
-        }
-        for row in cursor.rows.iter().flatten().chain(&cursor.waiting) {
+        for row in cursor.rows.iter().flatten() {
             if row.document_idx >= num_documents {
                 return expected(
                     "document_idx",

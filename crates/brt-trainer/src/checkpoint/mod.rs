@@ -1,6 +1,7 @@
 //! Checkpoints: a folder that is whole or not there, with a digest of each file.
 
 mod keep;
+mod rows;
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use brt_data::{StreamCursor, TokenSet};
-use brt_lm::LanguageModel;
+use brt_lm::{LanguageModel, ModelState};
 use brt_ops::checkpoint::{load_into, save};
 use brt_report::{FileError, read_json, write_atomic, write_json};
 use serde::{Deserialize, Serialize};
@@ -19,10 +20,10 @@ use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
 pub(crate) use self::keep::Keep;
-use crate::{RunConfig, TrainError, Trainer, meters::Totals, moving_sample::MovingSample};
+use crate::{RunConfig, TrainError, Trainer, World, meters::Totals, moving_sample::MovingSample};
 
 /// Layout of a checkpoint; another one is refused.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// The part of a checkpoint that is not tensors: `trainer.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub(crate) struct TrainerRecord {
     /// Number of updates of the optimiser: steps but for those that were skipped.
     pub(crate) num_updates: u64,
     pub(crate) seed: u64,
+    /// Number of processes that wrote it, each a file of the states of its rows.
+    pub(crate) world_size: usize,
     /// Place in the data; `None` for imported weights, which come without optimiser and state.
     pub(crate) cursor: Option<StreamCursor>,
     /// Place in the validation documents, where each evaluation goes on behind the one before.
@@ -43,30 +46,34 @@ pub(crate) struct TrainerRecord {
 }
 
 /// A file of tensors, by name.
-pub(crate) type TensorFile = (&'static str, Vec<(String, Tensor)>);
+pub(crate) type TensorFile = (String, Vec<(String, Tensor)>);
 
 /// The file of [`TrainerRecord`], and that of its SHA-256.
 const RECORD_FILE: &str = "trainer.json";
 const RECORD_DIGEST_FILE: &str = "trainer.sha256";
 const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const STATE_FILE: &str = "state.safetensors";
-/// What the rows of a moving validation carry.
-const VALIDATION_FILE: &str = "validation.safetensors";
+/// Files of what rows carry, one of each process: those of the training, and of a moving validation.
+const STATE: &str = "state";
+const VALIDATION: &str = "validation";
 
 /// The file of a model's parameters, which share storage with it.
 pub(crate) fn model_file(model: &LanguageModel) -> TensorFile {
-    (MODEL_FILE, model.params().named())
+    (MODEL_FILE.into(), model.params().named())
 }
 
-/// The files of a run, whose tensors share storage with it.
+/// The files that a process writes of its run, whose tensors share storage with it.
 pub(crate) fn files(trainer: &Trainer, moving: Option<&MovingSample>) -> Vec<TensorFile> {
-    let mut files = vec![
-        model_file(trainer.model()),
-        (OPTIMIZER_FILE, trainer.learner.optimizer.named()),
-        (STATE_FILE, trainer.state().named()),
-    ];
-    files.extend(moving.map(|moving| (VALIDATION_FILE, moving.state.named())));
+    let share = trainer.world.share();
+    let of_rows = |kind, state: &ModelState| (rows::file_name(kind, share), state.named());
+    let mut files = vec![of_rows(STATE, &trainer.state())];
+    files.extend(moving.map(|moving| of_rows(VALIDATION, &moving.state)));
+    if trainer.world.is_main() {
+        files.extend([
+            model_file(trainer.model()),
+            (OPTIMIZER_FILE.into(), trainer.learner.optimizer.named()),
+        ]);
+    }
     files
 }
 
@@ -74,15 +81,14 @@ pub(crate) fn files(trainer: &Trainer, moving: Option<&MovingSample>) -> Vec<Ten
 pub(crate) fn read_validation(
     checkpoint: &Path,
     record: &TrainerRecord,
-    config: &RunConfig,
+    trainer: &Trainer,
     moving: &mut MovingSample,
 ) -> Result<(), TrainError> {
     let Some(cursor) = record.validation_cursor.clone() else { return Ok(()) };
-    let read = || {
-        verify(checkpoint, VALIDATION_FILE, record)?;
-        Ok(load_into(&checkpoint.join(VALIDATION_FILE), &moving.state.named())?)
-    };
-    read().map_err(|error| broken(checkpoint, error))?;
+    let config = trainer.config();
+    let whose = (trainer.model(), config.evaluation.batch, &trainer.world);
+    let state = rows::read(checkpoint, record, VALIDATION, whose);
+    moving.state = state.map_err(|error| broken(checkpoint, error))?;
     moving.seek(config, cursor)
 }
 
@@ -92,44 +98,66 @@ pub(crate) fn num_bytes(files: &[TensorFile]) -> u64 {
     tensors.map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
 }
 
-/// Writes `checkpoints/step-N` beside the older ones, then drops those that are not kept and what a crash left
-/// unfinished. Returns the new folder.
+/// Writes `checkpoints/step-N` beside the older ones, each process its files, then drops those that are not kept and what a
+/// crash left unfinished. Returns the new folder. All processes write it, or none has.
 pub(crate) fn write(
+    world: &World,
     run: &Path,
     files: &[TensorFile],
-    mut record: TrainerRecord,
+    record: TrainerRecord,
     keep: Keep,
 ) -> Result<PathBuf, TrainError> {
     let folder = run.join("checkpoints");
-    let name = format!("step-{}", record.num_steps);
-    let part = folder.join(format!("{name}.part"));
-    remove_parts(&folder);
-    fs::create_dir_all(&part).map_err(TrainError::io(&part, "make the folder"))?;
+    let whole = folder.join(format!("step-{}", record.num_steps));
+    let part = whole.with_extension("part");
     let written = (|| {
-        for (file, tensors) in files {
-            save(&part.join(file), tensors)?;
-            record.sha256.insert((*file).into(), digest(&part.join(file))?);
-        }
-        write_json(&part.join(RECORD_FILE), &record)?;
-        let digest = digest(&part.join(RECORD_FILE))?;
-        Ok(write_atomic(&part.join(RECORD_DIGEST_FILE), format!("{digest}\n").as_bytes())?)
+        world.on_main(|| {
+            remove_parts(&folder);
+            fs::create_dir_all(&part).map_err(TrainError::io(&part, "make the folder"))
+        })?;
+        let digests = world.exchange(world.agree(write_files(&part, files))?)?;
+        let record = TrainerRecord { sha256: digests.into_iter().flatten().collect(), ..record };
+        world.on_main(|| finish(&part, &whole, &record))
     })();
     if let Err(error) = written {
-        let _ = fs::remove_dir_all(&part); // A full disk: make room, keep what was there.
+        if world.is_main() {
+            let _ = fs::remove_dir_all(&part); // A full disk: make room, keep what was there.
+        }
         return Err(error);
     }
-    let whole = folder.join(&name);
-    let _ = fs::remove_dir_all(&whole);
-    fs::rename(&part, &whole).map_err(TrainError::io(&whole, "rename to"))?;
-    File::open(&folder).and_then(|f| f.sync_all()).map_err(TrainError::io(&folder, "sync"))?;
     tracing::info!(path = %whole.display(), "checkpoint written");
-    for old in keep.dropped(&steps(&folder)?) {
+    let dropped = if world.is_main() { keep.dropped(&steps(&folder)?) } else { vec![] };
+    for old in dropped {
         let old = folder.join(format!("step-{old}"));
         if let Err(error) = fs::remove_dir_all(&old) {
             tracing::warn!("{}: cannot remove this older checkpoint: {error}", old.display());
         }
     }
     Ok(whole)
+}
+
+/// Writes files of tensors, and returns the SHA-256 of each.
+fn write_files(part: &Path, files: &[TensorFile]) -> Result<BTreeMap<String, String>, TrainError> {
+    let write = |(file, tensors): &TensorFile| {
+        save(&part.join(file), tensors)?;
+        Ok((file.clone(), digest(&part.join(file))?))
+    };
+    files.iter().map(write).collect()
+}
+
+/// Writes the record, and gives the checkpoint its name. The files of other processes must be there: the folder is shared.
+fn finish(part: &Path, whole: &Path, record: &TrainerRecord) -> Result<(), TrainError> {
+    for file in record.sha256.keys() {
+        let path = part.join(file);
+        fs::metadata(&path).map_err(TrainError::io(&path, "find (do all hosts share this folder?)"))?;
+    }
+    write_json(&part.join(RECORD_FILE), record)?;
+    let digest = digest(&part.join(RECORD_FILE))?;
+    write_atomic(&part.join(RECORD_DIGEST_FILE), format!("{digest}\n").as_bytes())?;
+    let _ = fs::remove_dir_all(whole);
+    fs::rename(part, whole).map_err(TrainError::io(whole, "rename to"))?;
+    let folder = whole.parent().unwrap_or(whole);
+    File::open(folder).and_then(|f| f.sync_all()).map_err(TrainError::io(folder, "sync"))
 }
 
 /// Removes unfinished checkpoints. The run's lock says that nobody is writing one.
@@ -185,29 +213,25 @@ fn read_tensors(
     trainer: &mut Trainer,
     set: &Arc<TokenSet>,
 ) -> Result<TrainerRecord, TrainError> {
-    let state = trainer.state();
     let mut files = vec![model_file(trainer.model())];
     if record.cursor.is_some() {
-        files.push((OPTIMIZER_FILE, trainer.learner.optimizer.named()));
-        files.push((STATE_FILE, state.named()));
+        files.push((OPTIMIZER_FILE.into(), trainer.learner.optimizer.named()));
     }
     for (file, tensors) in files {
-        verify(checkpoint, file, &record)?;
+        verify(checkpoint, &file, &record)?;
         load_into(&checkpoint.join(file), &tensors)?;
     }
-    match record.cursor.clone() {
+    let num_rows = trainer.config().data.batch;
+    let state = match record.cursor.clone() {
         Some(cursor) => {
             trainer.learner.resume(record.num_steps, record.num_updates);
-            trainer.set_state(&state);
             trainer.seek(Arc::clone(set), cursor)?;
+            rows::read(checkpoint, &record, STATE, (trainer.model(), num_rows, &trainer.world))?
         }
-        None => {
-            // Imported weights: documents start from the state that belongs to them.
-            let batch = trainer.config().data.batch as i64;
-            let initial = trainer.model().initial_state(batch).detach();
-            trainer.set_state(&initial);
-        }
-    }
+        // Imported weights: documents start from the state that belongs to them.
+        None => trainer.model().initial_state(trainer.world.share().rows(num_rows).len() as i64).detach(),
+    };
+    trainer.set_state(&state);
     Ok(record)
 }
 

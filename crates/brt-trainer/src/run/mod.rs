@@ -17,7 +17,7 @@ use brt_report::{MetricsLine, RunResult, StateRule, read_json, write_json};
 
 pub use self::options::{Progress, Resume, RunOptions, RunOutcome};
 use crate::{
-    HeldOut, RunConfig, TrainError, Trainer,
+    HeldOut, RunConfig, TrainError, Trainer, World,
     checkpoint::{self, Keep, TrainerRecord},
     evaluate::evaluate_until,
     folder, latest_checkpoint, machine_facts,
@@ -26,6 +26,7 @@ use crate::{
     moving_sample::MovingSample,
     sinks::Sinks,
     statistics::statistics,
+    trainer,
 };
 
 /// Size up to which the files of a corpus are read and checked before the first step: some seconds. For larger ones
@@ -43,9 +44,21 @@ pub struct Run {
     test: HeldOut,
     curve: Vec<MetricsLine>,
     meters: Meters,
-    sinks: Sinks,
+    /// Rank 0 writes the metrics.
+    sinks: Option<Sinks>,
     bytes_per_token: f64,
-    _lock: File, // Held as long as the run lives.
+    /// Whether the run ends before its last step; all processes know it at the same step.
+    is_stopping: bool,
+    world: World,
+    _lock: Option<File>, // Held by rank 0 as long as the run lives.
+}
+
+/// What a run stands on, opened and checked.
+struct Corpus {
+    manifest: Manifest,
+    training_set: Arc<TokenSet>,
+    validation: HeldOut,
+    test: HeldOut,
 }
 
 impl Run {
@@ -55,23 +68,33 @@ impl Run {
     /// Everything that a user can get wrong is found here, before the first step: the corpus, the configuration, a
     /// folder that cannot be written or holds another run.
     pub fn new(config: RunConfig, options: RunOptions) -> Result<Self, TrainError> {
-        let manifest = Manifest::read(&options.data)?;
-        if manifest.file_bytes() <= MAX_VERIFIED_BYTES {
-            brt_data::verify(&options.data, &mut |_, _| ())?;
-        }
-        let training_set = Arc::new(TokenSet::open(&options.data, Split::Train)?);
-        let validation = HeldOut::open(&options.data, Split::Validation)?;
-        let test = HeldOut::open(&options.data, Split::Test)?;
-        validation.check(&config)?;
-        test.check(&config)?;
-        let trainer = Trainer::new(config, Arc::clone(&training_set), options.seed, options.device)?;
-        check_space(&trainer, &options)?;
-        let lock = folder::enter(&options.out, trainer.config(), options.resume)?;
-        folder::keep_tokenizer(&options.out, &options.data, &manifest, trainer.config())?;
-        let sinks = trainer.config().train.sinks.clone();
-        let mut moving = MovingSample::new(trainer.model(), &validation, trainer.config(), options.seed)?;
-        let (trainer, meters, curve) = Self::enter(trainer, moving.as_mut(), &options, &training_set)?;
-        let sinks = Sinks::begin(&options.out, &sinks, &curve)?;
+        Self::in_world(config, options, World::alone())
+    }
+
+    /// As [`Self::new`], with other processes that train the same run on their rows of each batch. All hosts share the
+    /// run's folder, in which rank 0 writes model, optimiser, metrics and result, and each process the states of its rows.
+    ///
+    /// # Errors
+    /// As [`Self::new`], on all processes whichever has it; [`TrainError::Differs`] where they do not train the same.
+    pub fn in_world(config: RunConfig, options: RunOptions, world: World) -> Result<Self, TrainError> {
+        let corpus = world.agree(Corpus::open(&config, &options, &world))?;
+        check_same(&world.exchange(facts(&config, &options, &corpus))?)?;
+        let Corpus { manifest, training_set, validation, test } = corpus;
+        let (set, device) = (Arc::clone(&training_set), options.device);
+        let trainer = Trainer::in_world(config, set, options.seed, device, world.clone())?;
+        let mut lock = None;
+        world.on_main(|| {
+            check_space(&trainer, &options)?;
+            lock = Some(folder::enter(&options.out, trainer.config(), options.resume)?);
+            folder::keep_tokenizer(&options.out, &options.data, &manifest, trainer.config())
+        })?;
+        let entered = Self::enter(trainer, &validation, &options, &training_set);
+        let (trainer, moving, meters, curve) = world.agree(entered)?;
+        let mut sinks = None;
+        world.on_main(|| {
+            sinks = Some(Sinks::begin(&options.out, &trainer.config().train.sinks, &curve)?);
+            Ok(())
+        })?;
         let counts = manifest.splits.get(&Split::Train).copied().unwrap_or_default();
         let bytes_per_token = counts.num_bytes as f64 / counts.num_tokens.max(1) as f64;
         Ok(Self {
@@ -85,6 +108,8 @@ impl Run {
             meters,
             sinks,
             bytes_per_token,
+            is_stopping: false,
+            world,
             _lock: lock,
         })
     }
@@ -109,20 +134,28 @@ impl Run {
                 self.meters.kept(Some(self.trainer.num_steps()));
             }
         }
-        while self.trainer.num_steps() < self.trainer.config().train.num_steps {
+        while !self.is_stopping && self.trainer.num_steps() < self.trainer.config().train.num_steps {
+            if stop.load(Ordering::Relaxed) {
+                self.trainer.learner.request_stop();
+            }
             let report = self.meters.step(&mut self.trainer)?;
+            self.is_stopping = report.is_stop_requested;
             observe(&Progress::Step(report));
             let is_best = self.log(stop, &mut observe)?;
-            self.save_if_due(is_best, stop, &mut observe)?;
-            if stop.load(Ordering::Relaxed) {
-                return Ok(RunOutcome::Interrupted { num_steps: report.step });
-            }
+            self.see_stop(stop);
+            self.save_if_due(is_best, &mut observe)?;
         }
-        let Some(result) = self.result(stop, &mut observe)? else {
+        let result = if self.is_stopping { None } else { self.result(stop, &mut observe)? };
+        let Some(result) = result else {
             return Ok(RunOutcome::Interrupted { num_steps: self.trainer.num_steps() });
         };
-        write_json(&result_path, &result)?;
+        self.world.on_main(|| Ok(write_json(&result_path, &result)?))?;
         Ok(RunOutcome::Finished(Box::new(result)))
+    }
+
+    /// Ends the run where it is asked to; several processes must first agree, which they do in their next step.
+    fn see_stop(&mut self, stop: &AtomicBool) {
+        self.is_stopping |= self.world.size() == 1 && stop.load(Ordering::Relaxed);
     }
 
     /// Returns whether something that is done every so many steps is due, as everything is after the last one.
@@ -143,15 +176,18 @@ impl Run {
         }
         let (mut validation, mut seen) = (None, BTreeMap::new());
         if dues[1] {
-            let model = self.trainer.model();
+            let (model, world) = (self.trainer.model(), &self.world);
             let scored = match &mut self.moving {
                 Some(moving) => moving.evaluate(stop, model, config)?,
-                None => evaluate_until(stop, model, &self.validation, config, StateRule::Carried)?,
+                None => evaluate_until(stop, world, model, &self.validation, config, StateRule::Carried)?,
             };
-            let Some(scored) = scored else { return Ok(false) };
+            let Some(scored) = scored else {
+                self.is_stopping = true;
+                return Ok(false);
+            };
             validation = Some(scored.mean_bits_per_byte()).filter(|bits| bits.is_finite());
         }
-        if dues[2] {
+        if dues[2] && self.world.is_main() {
             seen = statistics(self.trainer.model(), &self.validation, config)?;
             seen.retain(|_, number| number.is_finite()); // JSON has no other numbers.
         }
@@ -159,26 +195,23 @@ impl Run {
         let line = MetricsLine { validation_bits_per_byte: validation, statistics: seen, ..line };
         observe(&Progress::Logged(line.clone()));
         self.curve.push(line);
-        self.sinks.append(&self.curve);
+        if let Some(sinks) = &mut self.sinks {
+            sinks.append(&self.curve);
+        }
         Ok(validation.is_some_and(|bits| self.meters.validated(step, bits)))
     }
 
     /// Writes a checkpoint where one is due. One that cannot be written is told, and training goes on, unless the run ends
     /// here.
-    fn save_if_due(
-        &mut self,
-        is_best: bool,
-        stop: &AtomicBool,
-        observe: &mut impl FnMut(&Progress),
-    ) -> Result<(), TrainError> {
+    fn save_if_due(&mut self, is_best: bool, observe: &mut impl FnMut(&Progress)) -> Result<(), TrainError> {
         let train = &self.trainer.config().train;
-        let ends = stop.load(Ordering::Relaxed) || self.trainer.num_steps() == train.num_steps;
+        let ends = self.is_stopping || self.trainer.num_steps() == train.num_steps;
         if !(self.is_due(train.checkpoint_every) || ends || (train.keep_best && is_best)) {
             return Ok(());
         }
         match self.save() {
             Ok(path) => observe(&Progress::Saved(path)),
-            Err(error) if ends || matches!(error, TrainError::NotFinite { .. }) => return Err(error),
+            Err(error) if ends || !error.is_of_disk() => return Err(error),
             Err(error) => observe(&Progress::NotSaved(error.whole_text())),
         }
         Ok(())
@@ -187,6 +220,7 @@ impl Run {
     /// Writes a checkpoint and returns its folder.
     fn save(&mut self) -> Result<PathBuf, TrainError> {
         self.trainer.learner.check_finite()?;
+        self.trainer.learner.check_same()?;
         let train = &self.trainer.config().train;
         let best = self.meters.best_to_keep(self.trainer.num_steps()).filter(|_| train.keep_best);
         let keep = Keep { last: train.keep_last, every: train.keep_every, best };
@@ -195,14 +229,16 @@ impl Run {
             num_steps: self.trainer.num_steps(),
             num_updates: self.trainer.learner.optimizer().num_steps(),
             seed: self.options.seed,
+            world_size: self.world.size(),
             cursor: Some(self.trainer.cursor()),
             validation_cursor: self.moving.as_ref().map(MovingSample::cursor),
             totals: Totals { kept_best: best, ..self.meters.totals() },
             sha256: Default::default(),
         };
-        self.sinks.sync(&self.curve)?;
+        let synced = self.sinks.as_mut().map_or(Ok(()), |sinks| sinks.sync(&self.curve));
+        self.world.agree(synced)?;
         let files = checkpoint::files(&self.trainer, self.moving.as_ref());
-        let written = checkpoint::write(&self.options.out, &files, record, keep)?;
+        let written = checkpoint::write(&self.world, &self.options.out, &files, record, keep)?;
         self.meters.kept(best);
         Ok(written)
     }
@@ -210,22 +246,24 @@ impl Run {
     /// Goes on from the last checkpoint, where the folder holds one; later lines of the metrics are dropped.
     fn enter(
         mut trainer: Trainer,
-        moving: Option<&mut MovingSample>,
+        validation: &HeldOut,
         options: &RunOptions,
         training_set: &Arc<TokenSet>,
-    ) -> Result<(Trainer, Meters, Vec<MetricsLine>), TrainError> {
+    ) -> Result<(Trainer, Option<MovingSample>, Meters, Vec<MetricsLine>), TrainError> {
+        let (config, world) = (trainer.config(), trainer.world.clone());
+        let mut moving = MovingSample::new(trainer.model(), validation, config, options.seed, world)?;
         let (mut num_steps, mut meters) = (0, Meters::default());
         if let Some(checkpoint) = latest_checkpoint(&options.out)? {
             let record = checkpoint::read(&checkpoint, &mut trainer, training_set)?;
             tracing::info!(path = %checkpoint.display(), "going on from a checkpoint");
-            if let Some(moving) = moving {
-                checkpoint::read_validation(&checkpoint, &record, trainer.config(), moving)?;
+            if let Some(moving) = &mut moving {
+                checkpoint::read_validation(&checkpoint, &record, &trainer, moving)?;
             }
             num_steps = record.num_steps;
             meters = Meters::resume(record.totals);
         }
         let curve = folder::read_metrics(&options.out, num_steps)?;
-        Ok((trainer, meters, curve))
+        Ok((trainer, moving, meters, curve))
     }
 
     /// Scores the test documents and returns the result; `None` where `stop` was set meanwhile.
@@ -237,14 +275,14 @@ impl Run {
         let (trainer, config) = (&self.trainer, self.trainer.config());
         let mut score = |rule| {
             observe(&Progress::Testing(rule));
-            evaluate_until(stop, trainer.model(), &self.test, config, rule)
+            evaluate_until(stop, &self.world, trainer.model(), &self.test, config, rule)
         };
         let Some(test) = score(StateRule::Carried)? else { return Ok(None) };
         let test_state_reset = match config.model.recurrence {
             Some(_) => score(StateRule::Reset)?,
             None => None,
         };
-        if stop.load(Ordering::Relaxed) {
+        if self.world.any(stop.load(Ordering::Relaxed))? {
             return Ok(None);
         }
         Ok(Some(RunResult {
@@ -261,6 +299,50 @@ impl Run {
             build: self.options.build.clone(),
         }))
     }
+}
+
+impl Corpus {
+    fn open(config: &RunConfig, options: &RunOptions, world: &World) -> Result<Self, TrainError> {
+        let manifest = Manifest::read(&options.data)?;
+        if manifest.file_bytes() <= MAX_VERIFIED_BYTES {
+            brt_data::verify(&options.data, &mut |_, _| ())?;
+        }
+        let training_set = Arc::new(TokenSet::open(&options.data, Split::Train)?);
+        let validation = HeldOut::open(&options.data, Split::Validation)?;
+        let test = HeldOut::open(&options.data, Split::Test)?;
+        validation.check(config)?;
+        test.check(config)?;
+        trainer::check(config, &training_set, world)?;
+        Ok(Self { manifest, training_set, validation, test })
+    }
+}
+
+/// Returns what must be the same on all processes, by name.
+fn facts(config: &RunConfig, options: &RunOptions, corpus: &Corpus) -> Vec<(String, String)> {
+    let build = &options.build;
+    let facts = [
+        ("version of brt", format!("{} of commit {}", build.brt_version, build.commit)),
+        ("libtorch", build.libtorch_version.clone()),
+        ("configuration", config.to_toml()),
+        ("corpus", format!("SHA-256 {}", corpus.training_set.manifest_sha256())),
+        ("seed", options.seed.to_string()),
+        ("output folder", options.out.display().to_string()),
+        ("way to treat a run that is there (--resume)", format!("{:?}", options.resume)),
+    ];
+    facts.map(|(name, value)| (name.into(), value)).into()
+}
+
+/// Checks that all processes, by rank, have the facts of rank 0.
+fn check_same(all: &[Vec<(String, String)>]) -> Result<(), TrainError> {
+    for (rank, facts) in all.iter().enumerate() {
+        for ((what, expected), (_, got)) in all[0].iter().zip(facts) {
+            if let Some([first, own]) = folder::first_difference(expected, got) {
+                let difference = format!("rank 0 has `{first}`, rank {rank} has `{own}`");
+                return Err(TrainError::Differs { rank, what: what.clone(), difference });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks that there is room for the checkpoints that a run keeps, beside those that it has.

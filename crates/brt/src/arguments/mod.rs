@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Data(Box<DataCommand>),
     /// Train a model. Any key of the configuration can be set: --train.num_steps 100
     Train(TrainArguments),
+    /// Start several processes of brt train on this machine, which train one model together.
+    Launch(LaunchArguments),
     /// Score held-out documents with the model of a run.
     Eval(EvalArguments),
     /// Draw the learning curves of one or several runs.
@@ -74,17 +76,18 @@ pub(crate) struct DeviceArguments {
     pub(crate) threads: Option<i32>,
 }
 
+/// A device; `None` for the GPU of this process.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct DeviceName(pub(crate) tch::Device);
+pub(crate) struct DeviceName(pub(crate) Option<tch::Device>);
 
 impl std::str::FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match (text, text.strip_prefix("cuda:").map(str::parse)) {
-            ("cpu", _) => Ok(Self(tch::Device::Cpu)),
-            ("cuda", _) => Ok(Self(tch::Device::Cuda(0))),
-            (_, Some(Ok(idx))) => Ok(Self(tch::Device::Cuda(idx))),
+            ("cpu", _) => Ok(Self(Some(tch::Device::Cpu))),
+            ("cuda", _) => Ok(Self(None)),
+            (_, Some(Ok(idx))) => Ok(Self(Some(tch::Device::Cuda(idx)))),
             _ => Err(format!("expected cpu, cuda or cuda:N, got {text}")),
         }
     }
@@ -112,8 +115,27 @@ pub(crate) struct TrainArguments {
     /// Print sizes, memory, data and disk of the run, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Of several processes (torchrun, brt launch): seconds that they wait for each other.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) group_timeout: u64,
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LaunchArguments {
+    /// Number of processes; with GPUs, one for each.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) nproc: u64,
+    /// Start all anew, with --resume, up to so many times when one fails.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) max_restarts: u64,
+    /// Port of the master [default: a free one]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// What each process does: train and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -265,9 +287,9 @@ mod tests {
     #[test]
     fn devices() {
         let device = |text: &str| text.parse::<DeviceName>().map(|name| name.0);
-        assert_eq!(device("cpu"), Ok(tch::Device::Cpu));
-        assert_eq!(device("cuda"), Ok(tch::Device::Cuda(0)));
-        assert_eq!(device("cuda:3"), Ok(tch::Device::Cuda(3)));
+        assert_eq!(device("cpu"), Ok(Some(tch::Device::Cpu)));
+        assert_eq!(device("cuda"), Ok(None));
+        assert_eq!(device("cuda:3"), Ok(Some(tch::Device::Cuda(3))));
         for wrong in ["cuda3", "cuda:", "cudafoo", "gpu"] {
             assert_eq!(device(wrong), Err(format!("expected cpu, cuda or cuda:N, got {wrong}")));
         }

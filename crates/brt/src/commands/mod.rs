@@ -7,6 +7,7 @@ mod doctor;
 mod eval;
 mod generate;
 mod info;
+mod launch;
 mod plot;
 mod score;
 mod serve;
@@ -20,16 +21,17 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use brt_lm::LanguageModel;
-use brt_trainer::{Override, RunConfig};
+use brt_trainer::{Override, Rendezvous, RunConfig};
 use tch::Device;
 
-use crate::arguments::{Arguments, Command, DeviceArguments};
+use crate::arguments::{Arguments, Command, DeviceArguments, DeviceName};
 
 /// Runs a command and returns its exit code.
 pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCode> {
     let takes_overrides = matches!(
         arguments.command,
         Command::Train(_)
+            | Command::Launch(_)
             | Command::Info(_)
             | Command::Import(_)
             | Command::Time(_)
@@ -42,6 +44,7 @@ pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCo
     match arguments.command {
         Command::Data(command) => data::run(*command),
         Command::Train(arguments) => return train::run(arguments, overrides),
+        Command::Launch(arguments) => return launch::run(&arguments, overrides),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),
         Command::Generate(arguments) => return generate::run(&arguments),
@@ -59,11 +62,27 @@ pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
+/// Environment variable that tells a process which one has launched it.
+const LAUNCHER: &str = "BRT_LAUNCHER";
+
 /// Sets the number of threads and returns the device.
 fn start_device(arguments: DeviceArguments) -> Result<Device> {
-    let cores = brt_native::num_physical_cores() as i32;
-    tch::set_num_threads(arguments.threads.unwrap_or(cores));
-    let device = arguments.device.map_or_else(Device::cuda_if_available, |name| name.0);
+    start_device_of(arguments, None)
+}
+
+/// Sets the number of threads and returns the device of one of several processes: those of a host share its cores, and
+/// each has a GPU of its own.
+fn start_device_of(arguments: DeviceArguments, rendezvous: Option<&Rendezvous>) -> Result<Device> {
+    let (local_rank, num_processes) =
+        rendezvous.map_or((0, 1), |rendezvous| (rendezvous.local_rank, rendezvous.local_world_size));
+    let cores = brt_native::num_physical_cores() / num_processes;
+    tch::set_num_threads(arguments.threads.unwrap_or(cores.max(1) as i32));
+    let device = match arguments.device {
+        Some(DeviceName(Some(device))) => device,
+        Some(DeviceName(None)) => Device::Cuda(local_rank),
+        None if tch::Cuda::is_available() => Device::Cuda(local_rank),
+        None => Device::Cpu,
+    };
     if let Device::Cuda(idx) = device {
         let count = tch::Cuda::device_count();
         if idx as i64 >= count {

@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::Result;
 use brt_report::{MetricsLine, StateRule};
-use brt_trainer::{Override, Plan, Progress, Resume, Run, RunConfig, RunOptions, RunOutcome, build_facts};
+use brt_trainer::{
+    Override, Plan, Progress, Rendezvous, Resume, Run, RunConfig, RunOptions, RunOutcome, World, build_facts,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
@@ -18,7 +20,12 @@ use crate::{
 };
 
 pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<ExitCode> {
-    let device = super::start_device(arguments.device)?;
+    if std::env::var_os(super::LAUNCHER).is_some() {
+        // With a launcher that is killed its processes end, too, and save.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    }
+    let rendezvous = Rendezvous::from_env(|name| std::env::var(name).ok())?;
+    let device = super::start_device_of(arguments.device, rendezvous.as_ref())?;
     let mut overrides = overrides.to_vec();
     let steps = arguments.steps.map(|n| Override { key: "train.num_steps".into(), value: n.to_string() });
     overrides.extend(steps);
@@ -41,9 +48,18 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
     let stop = interrupt::listen(
         "stopping after this step; a second signal ends at once and loses the steps since the last checkpoint",
     )?;
-    let run = Run::new(config, options)?;
-    let mut display = Display::new(num_steps);
-    match run.run(&stop.flag, |progress| display.show(progress))? {
+    let world = World::join(rendezvous.as_ref(), Duration::from_secs(arguments.group_timeout))?;
+    let is_main = world.is_main();
+    let run = Run::in_world(config, options, world)?;
+    // Of several processes one tells how it goes.
+    let mut display = is_main.then(|| Display::new(num_steps));
+    let outcome = run.run(&stop.flag, |progress| {
+        if let Some(display) = &mut display {
+            display.show(progress);
+        }
+    })?;
+    match outcome {
+        RunOutcome::Finished(_) if !is_main => Ok(ExitCode::SUCCESS),
         RunOutcome::Finished(result) => {
             output::result(format!(
                 "{:.4} bits/byte on the test documents",
@@ -52,10 +68,12 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
             Ok(ExitCode::SUCCESS)
         }
         RunOutcome::Interrupted { num_steps } => {
-            output::line(format!(
-                "interrupted and saved at step {num_steps} in {}; the same command with --resume goes on",
-                arguments.out.display()
-            ));
+            if is_main {
+                output::line(format!(
+                    "interrupted and saved at step {num_steps} in {}; the same command with --resume goes on",
+                    arguments.out.display()
+                ));
+            }
             Ok(ExitCode::from(stop.exit_code()))
         }
     }

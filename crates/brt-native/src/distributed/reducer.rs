@@ -1,0 +1,65 @@
+//! Gradients summed over processes while the backward pass goes on.
+
+use std::{ffi::c_void, sync::Arc};
+
+use tch::Tensor;
+
+use super::{GroupError, ProcessGroup};
+use crate::{ffi, raw};
+
+/// Bytes of a bucket of gradients: few enough that the network starts soon, enough that it is busy. PyTorch's default.
+const BUCKET_BYTES: i64 = 25 << 20;
+
+/// Sums the gradients of parameters over all processes, in buckets.
+///
+/// The sum of a bucket starts when its last gradient is there, while the backward pass goes on with others; from the second
+/// step on, for in the first it learns how often each parameter gets a gradient. Every process must compute gradients of the
+/// same parameters, as often in each step.
+#[derive(Debug)]
+pub struct GradientReducer {
+    raw: *mut c_void,
+    group: Arc<ProcessGroup>,
+}
+
+// SAFETY: as the group's; the engine's threads lock.
+unsafe impl Send for GradientReducer {}
+
+impl GradientReducer {
+    /// Returns the reducer of these parameters, in the same order on all processes.
+    ///
+    /// # Errors
+    /// [`GroupError::Operation`], also where the parameters have other shapes on another process.
+    pub fn new(group: Arc<ProcessGroup>, parameters: &[Tensor]) -> Result<Self, GroupError> {
+        let mut pointers: Vec<_> = parameters.iter().map(raw).collect();
+        let (first, n, mut reducer) = (pointers.as_mut_ptr(), pointers.len(), std::ptr::null_mut());
+        // SAFETY: group and parameters live; `reducer` receives one that we own, which keeps what it needs of both.
+        let status = unsafe { ffi::brt_reducer_new(group.raw(), first, n, BUCKET_BYTES, &mut reducer) };
+        group.done("comparison of parameters", status)?;
+        Ok(Self { raw: reducer, group })
+    }
+
+    /// Says that the backward pass that comes has the last gradients of the step. Those that parameters have already are
+    /// summed with them.
+    pub fn begin(&mut self) {
+        // SAFETY: the reducer lives.
+        crate::check(unsafe { ffi::brt_reducer_begin(self.raw) });
+    }
+
+    /// Waits until the gradients are the sums over all processes, and returns the number of their bytes.
+    ///
+    /// # Errors
+    /// [`GroupError::Operation`].
+    pub fn wait(&mut self) -> Result<u64, GroupError> {
+        let mut num_bytes = 0;
+        // SAFETY: the reducer lives.
+        self.group.done("sum of gradients", unsafe { ffi::brt_reducer_wait(self.raw, &mut num_bytes) })?;
+        Ok(num_bytes as u64)
+    }
+}
+
+impl Drop for GradientReducer {
+    fn drop(&mut self) {
+        // SAFETY: ours, given back once.
+        unsafe { ffi::brt_reducer_free(self.raw) }
+    }
+}

@@ -1,0 +1,87 @@
+//! Values by name that all processes see: c10d's store on TCP.
+
+use std::ffi::{CString, c_int, c_void};
+
+use tch::Tensor;
+
+use crate::{ffi, last_error};
+
+/// A connection to the store. One process serves it.
+#[derive(Debug)]
+pub(super) struct Store(pub(super) *mut c_void);
+
+// SAFETY: c10d's stores lock themselves.
+unsafe impl Send for Store {}
+// SAFETY: as above.
+unsafe impl Sync for Store {}
+
+impl Store {
+    /// Serves the store, or connects to it. Keys get a prefix, so that one store serves several attempts.
+    pub(super) fn open(
+        (host, port): (&str, u16),
+        serves: bool,
+        timeout_ms: i64,
+        prefix: &str,
+    ) -> Result<Self, String> {
+        let (host, prefix, mut store) = (text(host), text(prefix), std::ptr::null_mut());
+        // SAFETY: the texts live for the call, `store` receives a store that we own.
+        done(unsafe {
+            ffi::brt_store_open(
+                host.as_ptr(),
+                port.into(),
+                c_int::from(serves),
+                timeout_ms,
+                prefix.as_ptr(),
+                &mut store,
+            )
+        })?;
+        Ok(Self(store))
+    }
+
+    pub(super) fn set(&self, key: &str, value: &str) -> Result<(), String> {
+        let (key, value) = (text(key), value.as_bytes());
+        // SAFETY: the store lives, the bytes are `value`.
+        done(unsafe { ffi::brt_store_set(self.0, key.as_ptr(), value.as_ptr(), value.len()) })
+    }
+
+    /// Returns a value, `None` where nobody has set it yet.
+    pub(super) fn get(&self, key: &str) -> Result<Option<String>, String> {
+        let (key, mut is_there, mut out) = (text(key), 0, std::ptr::null_mut());
+        // SAFETY: the store lives; `out` receives a new tensor that we own.
+        let bytes = unsafe {
+            done(ffi::brt_store_has(self.0, key.as_ptr(), &mut is_there))?;
+            if is_there == 0 {
+                return Ok(None);
+            }
+            done(ffi::brt_store_get(self.0, key.as_ptr(), &mut out))?;
+            Tensor::from_ptr(out)
+        };
+        let bytes: Vec<u8> = bytes.try_into().expect("a vector of bytes");
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Adds 1 to a number and returns it.
+    pub(super) fn count(&self, key: &str) -> Result<i64, String> {
+        let (key, mut sum) = (text(key), 0);
+        // SAFETY: the store lives.
+        done(unsafe { ffi::brt_store_add(self.0, key.as_ptr(), 1, &mut sum) })?;
+        Ok(sum)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // SAFETY: ours, given back once.
+        unsafe { ffi::brt_store_free(self.0) }
+    }
+}
+
+/// Returns a text for C; nothing that we send has zeros inside.
+pub(super) fn text(text: &str) -> CString {
+    CString::new(text.replace('\0', " ")).expect("no zeros")
+}
+
+/// Returns libtorch's message where a call failed.
+pub(super) fn done(status: c_int) -> Result<(), String> {
+    if status == 0 { Ok(()) } else { Err(last_error()) }
+}

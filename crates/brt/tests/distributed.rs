@@ -1,0 +1,340 @@
+//! Several processes train one model: as one would, from start to end, through kills, and with clear errors.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod common;
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Place, stderr};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Returns a place whose configuration has four rows.
+fn place() -> Place {
+    let place = Place::new();
+    let path = place.path("tiny.toml");
+    let config = fs::read_to_string(&path).unwrap().replace("[data]\nbatch = 2", "[data]\nbatch = 4");
+    fs::write(path, config).unwrap();
+    place
+}
+
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 8000) as u16;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// `brt launch` of `brt train`, with options of each.
+fn launch(place: &Place, out: &str, options: &[&str], train: &[&str]) -> Command {
+    let (config, data, out) = (place.text("tiny.toml"), place.text("corpus"), place.text(out));
+    let fixed = ["train", &config, "--data", &data, "--out", &out, "--threads", "1", "--group-timeout", "60"];
+    place.command(&[&["launch"], options, &fixed, train].concat())
+}
+
+fn finish(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// Returns every number of a result's losses.
+fn numbers(losses: &serde_json::Value) -> Vec<f64> {
+    match losses {
+        serde_json::Value::Number(number) => vec![number.as_f64().unwrap()],
+        serde_json::Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        serde_json::Value::Object(values) => values.values().flat_map(numbers).collect(),
+        _ => vec![],
+    }
+}
+
+fn assert_close(place: &Place, out: &str, expected: &str) {
+    let [got, expected] = [out, expected].map(|out| numbers(&place.losses(out)));
+    assert_eq!(got.len(), expected.len());
+    for (got, expected) in got.iter().zip(&expected) {
+        assert!(
+            (got - expected).abs() <= 1e-4 * expected.abs().max(1.),
+            "{out}: {got} instead of {expected}"
+        );
+    }
+}
+
+/// One process with the rows in four parts, four processes, and two with two parts each train the same, dropout included;
+/// so do all kinds of models and memories.
+#[test]
+fn processes_train_as_one_would() {
+    let kinds: [&[&str]; 6] = [
+        &[],
+        &["--train.memory", "recompute", "--train.max_gradient_norm", "0.1"],
+        &["--model.carry", "detached", "--model.recurrence.feedback", "true"],
+        &["--model.memory", "{ layer = 0, capacity = 24, num_neighbours = 4, local_position = true }"],
+        &["--evaluation.sample", "moving", "--evaluation.num_batches", "3", "--train.validate_every", "5"],
+        &["--data.pack", "paper", "--data.target_rule", "within_segment", "--evaluation.batch", "1"],
+    ];
+    let place = place();
+    for (idx, kind) in kinds.into_iter().enumerate() {
+        let steps = ["--train.num_steps", if idx == 0 { "60" } else { "20" }];
+        let out = |name: &str| format!("{name}-{idx}");
+        let with = |parts: &'static str| [kind, &steps, &["--train.accumulate", parts]].concat();
+        finish(&mut launch(&place, &out("one"), &["--nproc", "1"], &with("4")));
+        finish(&mut launch(&place, &out("two"), &["--nproc", "2"], &with("2")));
+        assert_close(&place, &out("two"), &out("one"));
+        if idx < 2 {
+            finish(&mut launch(&place, &out("four"), &["--nproc", "4"], &with("1")));
+            assert_close(&place, &out("four"), &out("one"));
+        }
+    }
+    // Without the environment of a launcher it is the same as a group of one.
+    let alone = place.train("alone").args(["--train.accumulate", "4"]).output().unwrap();
+    assert!(alone.status.success());
+    assert_eq!(place.losses("alone"), place.losses("one-0"));
+}
+
+/// A checkpoint of four processes is gone on from by one, and by two.
+#[test]
+fn a_run_goes_on_with_another_number_of_processes() {
+    let place = place();
+    let steps = |n: &'static str| ["--resume", "--schedule.num_scheduled_steps", "60", "--steps", n];
+    let go_on = |out: &str, processes: &str, n| {
+        finish(&mut launch(&place, out, &["--nproc", processes], &steps(n)));
+        let _ = fs::remove_file(place.path(out).join("result.json"));
+        // The number of steps is part of the configuration: it is raised in the file, too.
+        let config = place.path(out).join("config.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(config, text.replace(&format!("num_steps = {n}\n"), "num_steps = 60\n")).unwrap();
+    };
+    let without_dropout =
+        fs::read_to_string(place.path("tiny.toml")).unwrap().replace("dropout = 0.1", "dropout = 0.0");
+    fs::write(place.path("tiny.toml"), without_dropout).unwrap();
+    finish(&mut launch(&place, "whole", &["--nproc", "1"], &steps("60")));
+    for (out, first, second) in [("four-one", "4", "1"), ("one-two", "1", "2"), ("two-four", "2", "4")] {
+        go_on(out, first, "25");
+        finish(&mut launch(&place, out, &["--nproc", second], &steps("60")));
+        let [got, expected] = [out, "whole"].map(|out| test_loss(&place, out));
+        assert!((got - expected).abs() < 1e-3 * expected, "{out}: {got} instead of {expected}");
+    }
+    // A file of states that is not there is named.
+    go_on("missing", "4", "25");
+    fs::remove_file(place.path("missing/checkpoints/step-25/state-2-of-4.safetensors")).unwrap();
+    let output = launch(&place, "missing", &["--nproc", "2"], &steps("60")).output().unwrap();
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("step-25/state-2-of-4.safetensors: cannot read"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("remove the folder"), "{}", stderr(&output));
+}
+
+/// Loss on the test documents, in nats.
+fn test_loss(place: &Place, out: &str) -> f64 {
+    let losses = place.losses(out);
+    let documents = losses[1]["documents"].as_array().unwrap();
+    documents.iter().map(|document| document["loss_nats"].as_f64().unwrap()).sum()
+}
+
+/// Returns the processes that `parent` has started.
+fn children(parent: u32) -> Vec<i32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn signal(pid: i32, signal: Signal) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+/// Waits until a file is there, while a process runs.
+fn wait_for(path: &Path, process: &mut Child) {
+    let start = Instant::now();
+    while !path.exists() && process.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(120), "{} does not come", path.display());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Killed at ten moments, one of its processes after the other, a run goes on from its last checkpoint each time and ends
+/// with the losses of one that was left alone.
+#[test]
+fn a_run_survives_ten_kills() {
+    let place = place();
+    finish(&mut launch(&place, "calm", &["--nproc", "2"], &[]));
+    let mut run = launch(&place, "killed", &["--nproc", "2", "--max-restarts", "10"], &["--resume"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut num_kills = 0;
+    for idx in 0..10 {
+        let step = place.path("killed/checkpoints").join(format!("step-{}", 5 * (idx + 1)));
+        wait_for(&step, &mut run);
+        thread::sleep(Duration::from_millis(7 * idx)); // At another moment each time, also within writing.
+        let processes = children(run.id());
+        if let Some(pid) = processes.get(idx as usize % processes.len().max(1)) {
+            signal(*pid, Signal::KILL);
+            num_kills += 1;
+        }
+    }
+    assert!(run.wait().unwrap().success());
+    assert!(num_kills >= 9, "{num_kills} kills"); // The last one may come too late.
+    assert_eq!(place.losses("killed"), place.losses("calm"));
+}
+
+/// SIGTERM reaches all: they save at the same step; the run goes on, and is the one that was left alone.
+#[test]
+fn a_run_is_interrupted_and_goes_on() {
+    let place = place();
+    finish(&mut launch(&place, "calm", &["--nproc", "2"], &[]));
+    let mut run = launch(&place, "cut", &["--nproc", "2"], &[]).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&place.path("cut/checkpoints/step-10"), &mut run);
+    signal(run.id() as i32, Signal::TERM);
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
+    assert!(stderr(&output).contains("interrupted and saved at step "), "{}", stderr(&output));
+    finish(&mut launch(&place, "cut", &["--nproc", "2"], &["--resume"]));
+    assert_eq!(place.losses("cut"), place.losses("calm"));
+    // A launcher that is killed leaves nobody behind.
+    let mut run = launch(&place, "orphans", &["--nproc", "2"], &["--steps", "100000"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for(&place.path("orphans/checkpoints/step-5"), &mut run);
+    let processes = children(run.id());
+    assert_eq!(processes.len(), 2);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let start = Instant::now();
+    while processes.iter().any(|pid| Path::new(&format!("/proc/{pid}/exe")).exists()) {
+        assert!(start.elapsed() < Duration::from_secs(30), "a process stays behind");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Starts `brt train` as one process of several, as a cluster's scheduler would.
+fn process(
+    place: &Place,
+    (rank, world_size, port): (u32, u32, u16),
+    timeout: &str,
+    arguments: &[&str],
+) -> Child {
+    let (config, data, out) = (place.text("tiny.toml"), place.text("corpus"), place.text("out"));
+    let fixed = ["train", &config, "--out", &out, "--threads", "1", "--group-timeout", timeout];
+    let data: &[&str] = if arguments.contains(&"--data") { &[] } else { &["--data", &data] };
+    let mut command = place.command(&[&fixed, data, arguments].concat());
+    let environment = [
+        ("RANK", rank.to_string()),
+        ("WORLD_SIZE", world_size.to_string()),
+        ("MASTER_PORT", port.to_string()),
+    ];
+    command.envs(environment).env("MASTER_ADDR", "127.0.0.1").stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Returns how processes ended and what they said; all must end within the time.
+fn ends(processes: Vec<Child>) -> Vec<(ExitStatus, String)> {
+    let start = Instant::now();
+    let end = |process: Child| {
+        let output = process.wait_with_output().unwrap();
+        (output.status, stderr(&output))
+    };
+    let ends = processes.into_iter().map(end).collect();
+    assert!(start.elapsed() < Duration::from_secs(60), "{ends:?}");
+    ends
+}
+
+/// Checks that all processes failed, each with one line that contains the text for it.
+fn assert_said(processes: Vec<Child>, expected: &[&str]) {
+    for ((status, said), expected) in ends(processes).iter().zip(expected) {
+        assert!(!status.success(), "{said}");
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines.len() == 1 && said.contains(expected), "expected `{expected}`, got {said}");
+    }
+}
+
+#[test]
+fn processes_that_do_not_fit_say_so() {
+    let place = place();
+    let start = |ranks: &[(u32, u32, &[&str])], timeout: &str| -> Vec<Child> {
+        let port = free_port();
+        ranks.iter().map(|&(rank, size, args)| process(&place, (rank, size, port), timeout, args)).collect()
+    };
+    let seed = "rank 1: expected the seed of rank 0, got another; rank 0 has `1`, rank 1 has `2`; start all processes";
+    assert_said(start(&[(0, 2, &[]), (1, 2, &["--seed", "2"])], "40"), &[seed, seed]);
+    let config =
+        "rank 1: expected the configuration of rank 0, got another; rank 0 has `num_steps = 60`, rank 1 has";
+    assert_said(start(&[(0, 2, &[]), (1, 2, &["--steps", "61"])], "40"), &[config, config]);
+    let other = place.text("other");
+    let source = format!("folder:{}", place.text("text/train"));
+    let prepared = place.brt(&[
+        "data",
+        "prepare",
+        "--corpus",
+        &source,
+        "--out",
+        &other,
+        "--validation",
+        "0.3",
+        "--test",
+        "0.3",
+    ]);
+    assert!(prepared.status.success(), "{}", stderr(&prepared));
+    let corpus = "rank 1: expected the corpus of rank 0, got another; rank 0 has `SHA-256 ";
+    assert_said(start(&[(0, 2, &[]), (1, 2, &["--data", &other])], "40"), &[corpus, corpus]);
+    // What one alone can know is said by it, and by the others whose it is.
+    let missing =
+        ["nowhere: expected a prepared corpus", "rank 1 has stopped: nowhere: expected a prepared corpus"];
+    assert_said(start(&[(1, 2, &["--data", "nowhere"]), (0, 2, &[])], "40"), &missing);
+    let rows = "data.batch: expected a multiple of 3 processes times 1 parts (train.accumulate), got 4 rows";
+    assert_said(start(&[(0, 3, &[]), (1, 3, &[]), (2, 3, &[])], "40"), &[rows, rows, rows]);
+    let twice = "expected one process of rank 1, got two: ";
+    assert_said(start(&[(0, 3, &[]), (1, 3, &[]), (1, 3, &[])], "40"), &[twice; 3]);
+    let gone = "expected all 3 processes within 2 s, got none of rank 2";
+    assert_said(
+        start(&[(0, 3, &[]), (1, 3, &[])], "2"),
+        &[gone, "expected all 3 processes within 2 s, got none of rank 2"],
+    );
+    let master = "rank 1: expected the master, rank 0, at 127.0.0.1:";
+    assert_said(start(&[(1, 2, &[])], "2"), &[master]);
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    assert_said(vec![process(&place, (0, 2, port), "2", &[])], &["rank 0: expected to serve at port "]);
+    assert_said(
+        vec![process(&place, (2, 2, port), "2", &[])],
+        &["environment: expected RANK to be a number from 0 to 1"],
+    );
+    let output = place.brt(&["launch", "--nproc", "2", "eval", "x"]);
+    assert!(stderr(&output).contains("brt launch: expected train and its arguments"), "{}", stderr(&output));
+    assert!(!place.path("out").join("checkpoints").exists());
+}
+
+/// A process that is killed before the first step, or waits in the middle: the others end with an error within the limit.
+#[test]
+fn who_ends_or_stays_away_is_missed() {
+    let place = place();
+    let port = free_port();
+    let mut processes: Vec<Child> =
+        (0..2).map(|rank| process(&place, (rank, 2, port), "5", &["--steps", "100000"])).collect();
+    wait_for(&place.path("out/config.toml"), &mut processes[0]);
+    processes[1].kill().unwrap();
+    let said = &ends(processes)[0].1;
+    assert!(said.contains("rank 0 of 2 on ") && said.contains("failed: another process"), "{said}");
+    let port = free_port();
+    let resume = ["--steps", "100000", "--resume"];
+    let mut processes: Vec<Child> =
+        (0..2).map(|rank| process(&place, (rank, 2, port), "3", &resume)).collect();
+    let [first, second] = &mut processes[..] else { unreachable!() };
+    wait_for(&place.path("out/checkpoints"), first);
+    signal(second.id() as i32, Signal::STOP);
+    let start = Instant::now();
+    while first.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(30), "rank 0 waits for ever");
+        thread::sleep(Duration::from_millis(50));
+    }
+    second.kill().unwrap();
+    let said = &ends(processes)[0].1;
+    assert!(said.contains("the time limit is over"), "{said}");
+}

@@ -221,6 +221,8 @@ fn result(
             num_tokens: num_steps * TOKENS_PER_STEP,
             batch: 8,
             world_size: 1,
+            reduced_bytes: 0,
+            reduce_secs: 0.,
             elapsed_secs: num_steps as f64 * 0.5,
             cpu_secs: num_steps as f64 * 0.49,
             median_step_secs: 0.5,

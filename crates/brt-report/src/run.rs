@@ -54,6 +54,12 @@ pub struct TrainingFacts {
     /// Number of processes that trained together.
     #[serde(default = "one")]
     pub world_size: u64,
+    /// Bytes of gradients that were summed over processes in a step.
+    #[serde(default)]
+    pub reduced_bytes: u64,
+    /// Time in which all training steps waited for those sums when their backward pass had ended, in seconds.
+    #[serde(default)]
+    pub reduce_secs: f64,
     /// Wall time of all training steps, in seconds, without evaluation; over all sessions of a resumed run.
     pub elapsed_secs: f64,
     /// Processor time of all training steps, in seconds; of several processes, of rank 0.

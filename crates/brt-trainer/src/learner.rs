@@ -1,5 +1,7 @@
 //! The training step, of any model: gradient, guard, clipping, update; state carried from step to step.
 
+use std::time::Instant;
+
 use brt_native::{GradientReducer, Segments};
 use brt_ops::init::seeded;
 use tch::{Kind, Tensor};
@@ -70,6 +72,10 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// Whether the update was left out, because the loss or a gradient was not finite.
     pub is_skipped: bool,
+    /// Bytes of gradients that were summed over processes.
+    pub reduced_bytes: u64,
+    /// Time from the end of the backward pass to the end of those sums, in seconds.
+    pub reduce_secs: f64,
     /// Whether this was asked to be the last step ([`Learner::request_stop`]) on any process.
     pub is_stop_requested: bool,
 }
@@ -141,7 +147,10 @@ impl<M: Model> Learner<M> {
         let learning_rate = self.config.schedule.learning_rate(self.num_steps, self.config.num_steps);
         let own_scored: u64 = parts.iter().map(M::num_scored).sum();
         let num_scored = self.world.sum([own_scored as f64])?[0] as u64;
-        let (loss_nats, mut after) = self.add_gradients(parts, num_scored)?;
+        let (loss_nats, mut after) = self.add_gradients(parts, num_scored);
+        let start = Instant::now();
+        let reduced_bytes = self.reducer.as_mut().map_or(Ok(0), GradientReducer::wait)?;
+        let reduce_secs = start.elapsed().as_secs_f64();
         // What all must decide alike is summed: the loss, and how many have a state that is not finite, or want to stop.
         let flag = |is_set: bool| f64::from(u8::from(is_set));
         let [is_broken, is_last] = [!are_finite::<M>(&after), self.is_stop_requested].map(flag);
@@ -172,16 +181,15 @@ impl<M: Model> Learner<M> {
             learning_rate,
             gradient_norm,
             is_skipped,
+            reduced_bytes,
+            reduce_secs,
             is_stop_requested,
         })
     }
 
-    /// Returns the sum of this process's losses and the states after them, and leaves the gradient of the mean loss of all.
-    fn add_gradients(
-        &mut self,
-        parts: &[M::Batch],
-        num_scored: u64,
-    ) -> Result<(f64, Vec<M::State>), TrainError> {
+    /// Returns the sum of this process's losses and the states after them, and leaves the gradient of the mean loss of all,
+    /// or its sums under way.
+    fn add_gradients(&mut self, parts: &[M::Batch], num_scored: u64) -> (f64, Vec<M::State>) {
         brt_native::drop_gradients(self.parameters.iter().map(|(_, p)| p));
         let (mut loss_nats, mut after) = (0., vec![]);
         for (idx, (batch, before)) in parts.iter().zip(&self.states).enumerate() {
@@ -201,10 +209,7 @@ impl<M: Model> Learner<M> {
             loss_nats += nats;
             after.push(state);
         }
-        if let Some(reducer) = &mut self.reducer {
-            reducer.wait()?;
-        }
-        Ok((loss_nats, after))
+        (loss_nats, after)
     }
 
     /// Returns the number of finished steps, those that were skipped included.

@@ -37,6 +37,10 @@ pub(crate) struct Totals {
     pub(crate) best: Option<Best>,
     /// Step of the best checkpoint that was saved.
     pub(crate) kept_best: Option<u64>,
+    /// Bytes of gradients that were summed over processes in the last step.
+    pub(crate) reduced_bytes: u64,
+    /// Time in which all steps waited for those sums.
+    pub(crate) reduce_secs: f64,
     /// Losses of the last steps in which no document began, and of those in which one did: they are higher.
     pub(crate) losses: [Losses; 2],
     /// Learning rate of the last step.
@@ -116,6 +120,8 @@ impl Meters {
             self.totals.pending_tokens += report.num_scored;
             self.watch(&report, trainer.began_documents);
         }
+        self.totals.reduced_bytes = report.reduced_bytes;
+        self.totals.reduce_secs += report.reduce_secs;
         self.totals.learning_rate = report.learning_rate;
         self.totals.gradient_norm = if report.is_skipped { 0. } else { report.gradient_norm };
         self.pending_secs.push(secs);
@@ -207,6 +213,8 @@ impl Meters {
             num_tokens: totals.num_tokens,
             batch: trainer.config().data.batch as u64,
             world_size: trainer.world.size() as u64,
+            reduced_bytes: totals.reduced_bytes,
+            reduce_secs: totals.reduce_secs,
             elapsed_secs: totals.elapsed_secs,
             cpu_secs: totals.cpu_secs,
             median_step_secs: totals.median_step_secs,

@@ -105,6 +105,8 @@ fn result(name: &str, seed: u64, bits_per_byte: &[f64]) -> RunResult {
             num_tokens: 1_228_800,
             batch: 8,
             world_size: 1,
+            reduced_bytes: 0,
+            reduce_secs: 0.,
             elapsed_secs: 150.,
             cpu_secs: 149.,
             median_step_secs: 0.5,

@@ -1,6 +1,6 @@
 //! How documents are cut and laid side by side.
 
-use std::{fmt, ops::Range};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +31,7 @@ pub enum Pack {
 }
 
 /// Which of several processes reads; each has rows of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rank {
     /// Number of the process, from 0.
     pub idx: usize,
@@ -52,12 +51,6 @@ impl Rank {
     /// ```
     pub fn rows(self, batch: usize) -> Range<usize> {
         self.idx * batch / self.count..(self.idx + 1) * batch / self.count
-    }
-}
-
-impl fmt::Display for Rank {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.idx, self.count)
     }
 }
 

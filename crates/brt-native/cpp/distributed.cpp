@@ -26,13 +26,13 @@ using std::chrono::milliseconds;
 namespace {
 typedef c10::intrusive_ptr<c10d::Store> Store;
 
-// Names and operations of a process group that are the same on all processes.
 struct Group {
   c10::intrusive_ptr<c10d::ProcessGroup> processes;
 };
 
 // Sums gradients over all processes while the backward pass goes on: the sum of a bucket starts when its last gradient is
-// there. Buckets start in their order, the same on all processes. An error waits for wait(): it is none of the backward pass.
+// there. Buckets start in their order, the same on all processes. An error is kept for wait(), so that the backward pass never
+// fails.
 //
 // c10d's own reducer would do but for parameters that get gradients several times in a step, because their rows come in
 // parts and their segments are computed again: it takes each for the last one.
@@ -89,6 +89,8 @@ class Reducer {
     // In the first step it learns how often each parameter gets a gradient.
     if (is_learning) num_expected = num_seen;
     is_learning = false;
+    if (num_seen != num_expected && error.empty())
+      error = "expected each parameter to get as many gradients as in the first step, got fewer";
     for (; next < buckets.size(); next++) start(buckets[next]);
     auto works = std::move(started);
     started.clear();
@@ -120,7 +122,8 @@ class Reducer {
   void added(size_t idx) {
     std::lock_guard<std::mutex> lock(mutex);
     if (!is_last_part) return;
-    num_seen[idx]++;
+    if (++num_seen[idx] > num_expected[idx] && !is_learning && error.empty())
+      error = "expected each parameter to get as many gradients as in the first step, got more";
     const auto is_whole = [this](size_t i) { return num_seen[i] >= num_expected[i]; };
     while (!is_learning && next < buckets.size() &&
            std::all_of(buckets[next].members.begin(), buckets[next].members.end(), is_whole))
@@ -195,13 +198,15 @@ int brt_store_add(Store* store, const char* key, int64_t value, int64_t* out) {
 void brt_store_free(Store* store) { delete store; }
 
 // Connects all processes; others reach this one at `address`, or at the network interface of that name.
-int brt_group_new(Store* store, int rank, int size, int64_t timeout_ms, const char* address, int is_interface, Group** out) {
+int brt_group_new(Store* store, const char* prefix, int rank, int size, int64_t timeout_ms, const char* address,
+                  int is_interface, Group** out) {
   return guarded([&] {
+    auto own = c10::make_intrusive<c10d::PrefixStore>(std::string(prefix), *store);
     auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout_ms));
     options->devices.push_back(is_interface ? c10d::ProcessGroupGloo::createDeviceForInterface(address)
                                             : c10d::ProcessGroupGloo::createDeviceForHostname(address));
-    auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(*store, rank, size, options);
-    auto processes = c10::make_intrusive<c10d::ProcessGroup>(*store, rank, size);
+    auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(own, rank, size, options);
+    auto processes = c10::make_intrusive<c10d::ProcessGroup>(own, rank, size);
     processes->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::GLOO, c10::intrusive_ptr<c10d::Backend>(gloo));
     processes->setDefaultBackend(c10d::ProcessGroup::GLOO);
     processes->setGroupName("brt");

@@ -81,6 +81,7 @@ unsafe extern "C" {
     pub(crate) fn brt_store_free(store: *mut c_void);
     pub(crate) fn brt_group_new(
         store: *mut c_void,
+        prefix: *const c_char,
         rank: c_int,
         size: c_int,
         timeout_ms: i64,

@@ -57,7 +57,8 @@ pub struct TrainingFacts {
     /// Bytes of gradients that were summed over processes in a step.
     #[serde(default)]
     pub reduced_bytes: u64,
-    /// Time in which all training steps waited for those sums when their backward pass had ended, in seconds.
+    /// Time in which all training steps waited for those sums when their backward pass had ended, in seconds, and with it for
+    /// slower processes.
     #[serde(default)]
     pub reduce_secs: f64,
     /// Wall time of all training steps, in seconds, without evaluation; over all sessions of a resumed run.
@@ -66,7 +67,7 @@ pub struct TrainingFacts {
     pub cpu_secs: f64,
     /// Median wall time of a step in the last session, in seconds.
     pub median_step_secs: f64,
-    /// Largest resident memory of the process, in bytes.
+    /// Largest resident memory of the process, in bytes; of several processes, of rank 0.
     pub peak_bytes: u64,
     /// Number of times that the run was interrupted and resumed.
     pub num_resumes: u64,

@@ -36,6 +36,14 @@ pub enum TrainError {
         /// How it differs.
         difference: String,
     },
+    /// A run's folder that another host does not see.
+    #[error(
+        "{path}: expected the folder that rank 0 writes in, got another; all hosts must share the run's folder, under the same path"
+    )]
+    NotShared {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Rows that cannot be shared.
     #[error(
         "data.batch: expected a multiple of {world_size} processes times {parts} parts (train.accumulate), got {batch} rows"
@@ -50,7 +58,7 @@ pub enum TrainError {
     },
     /// Processes that had the same parameters have them no more.
     #[error(
-        "step {step}: expected the parameters of rank 0 on rank {rank}, got others; its hardware may be damaged: restart from the last checkpoint"
+        "step {step}: expected the same parameters on all processes, got others on rank {rank} than on rank 0 (by checksums); the hardware of one may be damaged: start again from the last checkpoint"
     )]
     Diverged {
         /// The step.
@@ -198,11 +206,6 @@ impl TrainError {
     pub(crate) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, action, source }
-    }
-
-    /// Returns the error of a message between processes that cannot be read.
-    pub(crate) fn message(error: serde_json::Error) -> Self {
-        Self::OtherProcess { rank: 0, text: format!("a message between processes cannot be read: {error}") }
     }
 
     /// Returns whether it is about files that could not be written: what is in memory is whole.

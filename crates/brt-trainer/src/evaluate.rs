@@ -84,17 +84,19 @@ pub(crate) fn evaluate_until(
     let num_batches = config.evaluation.num_batches.unwrap_or(usize::MAX);
     let stream = stream(config, world);
     let state = model.initial_state(stream.own_rows().len() as i64);
-    let batches = EvaluationStream::new(Arc::clone(set), stream).map(|batches| batches.take(num_batches));
-    let scored =
-        batches.map_err(Into::into).and_then(|batches| score(stop, model, set, batches, (state, state_rule)));
-    let scores = Scores::of_all(world, set, scored.map(|scored| scored.map(|(scores, _)| scores)))?;
-    Ok(scores.map(|scores| scores.evaluation(*split, state_rule, config)))
+    let batches = EvaluationStream::new(Arc::clone(set), stream)?.take(num_batches);
+    let Some((scores, _)) = score(stop, world, model, set, batches, (state, state_rule))? else {
+        return Ok(None);
+    };
+    let scores = Scores::of_all(world, set, scores)?;
+    Ok(Some(scores.evaluation(*split, state_rule, config)))
 }
 
-/// Scores batches of a set from a state on; returns the scores and the state after them, or `None` soon after `stop` is
-/// set.
+/// Scores batches of a set from a state on, as many on each process; returns this process's scores and the state after them,
+/// or `None` soon after `stop` is set on any.
 pub(crate) fn score(
     stop: &AtomicBool,
+    world: &World,
     model: &LanguageModel,
     set: &Arc<TokenSet>,
     batches: impl Iterator<Item = Result<SegmentBatch, DataError>>,
@@ -102,14 +104,19 @@ pub(crate) fn score(
 ) -> Result<Option<(Scores, ModelState)>, TrainError> {
     let mut scores = Scores::new(set)?;
     for batch in batches {
-        if stop.load(Ordering::Relaxed) {
+        // With more processes than rows some have none.
+        let scored = batch.map_err(TrainError::from).and_then(|batch| match batch.batch {
+            0 => Ok(None),
+            _ => tch::no_grad(|| scores.add(model, &batch, &state, rule)).map(Some),
+        });
+        // Nobody goes on alone, or waits longer than for a batch.
+        let flags = [stop.load(Ordering::Relaxed), scored.is_err()].map(|flag| f64::from(u8::from(flag)));
+        let [num_stopped, num_failed] = world.sum(flags)?;
+        let scored = if num_failed > 0. { world.agree(scored)? } else { scored? };
+        if num_stopped > 0. {
             return Ok(None);
         }
-        let batch = batch?;
-        // With more processes than rows some have none.
-        if batch.batch > 0 {
-            state = tch::no_grad(|| scores.add(model, &batch, &state, rule))?;
-        }
+        state = scored.unwrap_or(state);
     }
     Ok(Some((scores, state)))
 }
@@ -132,33 +139,28 @@ impl Scores {
         Ok(Self { set: Arc::clone(set), documents, by_position: vec![] })
     }
 
-    /// Returns the sums of what all processes have scored; `None` where one was stopped.
-    pub(crate) fn of_all(
-        world: &World,
-        set: &Arc<TokenSet>,
-        own: Result<Option<Self>, TrainError>,
-    ) -> Result<Option<Self>, TrainError> {
+    /// Returns the sums of what all processes have scored.
+    pub(crate) fn of_all(world: &World, set: &Arc<TokenSet>, own: Self) -> Result<Self, TrainError> {
         if world.size() == 1 {
-            return own;
+            return Ok(own);
         }
-        let shares = world.exchange(world.agree(own)?.map(Share::of))?;
-        let Some(shares) = shares.into_iter().collect::<Option<Vec<Share>>>() else { return Ok(None) };
+        let shares = world.exchange(Share::of(own))?;
         let mut sum = Self::new(set)?;
         for share in shares {
             for (idx, nats, [tokens, bytes, words]) in share.documents {
                 let document = &mut sum.documents[idx];
-                document.loss_nats += nats;
+                document.loss_nats += f64::from_bits(nats);
                 document.num_tokens += tokens;
                 document.num_bytes += bytes;
                 document.num_words += words;
             }
             for (position, nats, tokens) in share.by_position {
                 let bucket = bucket(&mut sum.by_position, position);
-                bucket.loss_nats += nats;
+                bucket.loss_nats += f64::from_bits(nats);
                 bucket.num_tokens += tokens;
             }
         }
-        Ok(Some(sum))
+        Ok(sum)
     }
 
     /// Returns what was scored as a record.
@@ -234,21 +236,22 @@ impl Scores {
     }
 }
 
-/// What one process has scored, as it is sent to the others.
+/// What one process has scored, as it is sent to the others. Losses are bits of floats: JSON has none that are not finite.
 #[derive(Debug, Serialize, Deserialize)]
 struct Share {
     /// Index, loss in nats, and numbers of tokens, bytes and words of each document.
-    documents: Vec<(usize, f64, [u64; 3])>,
+    documents: Vec<(usize, u64, [u64; 3])>,
     /// First position, loss in nats and number of tokens of each bucket.
-    by_position: Vec<(u64, f64, u64)>,
+    by_position: Vec<(u64, u64, u64)>,
 }
 
 impl Share {
     fn of(scores: Scores) -> Self {
-        let document =
-            |(idx, d): (usize, &DocumentScore)| (idx, d.loss_nats, [d.num_tokens, d.num_bytes, d.num_words]);
+        let document = |(idx, d): (usize, &DocumentScore)| {
+            (idx, d.loss_nats.to_bits(), [d.num_tokens, d.num_bytes, d.num_words])
+        };
         let documents = scores.documents.iter().enumerate().filter(|(_, d)| d.num_tokens > 0);
-        let bucket = |b: &PositionBucket| (b.start_token, b.loss_nats, b.num_tokens);
+        let bucket = |b: &PositionBucket| (b.start_token, b.loss_nats.to_bits(), b.num_tokens);
         Self {
             documents: documents.map(document).collect(),
             by_position: scores.by_position.iter().map(bucket).collect(),

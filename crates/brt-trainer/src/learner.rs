@@ -146,16 +146,26 @@ impl<M: Model> Learner<M> {
         assert_eq!(parts.len(), self.states.len(), "step: one part of the batch for each state");
         let learning_rate = self.config.schedule.learning_rate(self.num_steps, self.config.num_steps);
         let own_scored: u64 = parts.iter().map(M::num_scored).sum();
-        let num_scored = self.world.sum([own_scored as f64])?[0] as u64;
+        let [num_scored] = self.world.sum([own_scored as f64])?;
+        if num_scored.is_nan() {
+            self.world.agree(Ok(()))?; // Another process has no batch, and says why.
+        }
+        let num_scored = num_scored as u64;
         let (loss_nats, mut after) = self.add_gradients(parts, num_scored);
-        let start = Instant::now();
-        let reduced_bytes = self.reducer.as_mut().map_or(Ok(0), GradientReducer::wait)?;
-        let reduce_secs = start.elapsed().as_secs_f64();
-        // What all must decide alike is summed: the loss, and how many have a state that is not finite, or want to stop.
+        let (reduced_bytes, reduce_secs) = match &mut self.reducer {
+            Some(reducer) => {
+                let start = Instant::now();
+                (reducer.wait()?, start.elapsed().as_secs_f64())
+            }
+            None => (0, 0.),
+        };
+        // What all must decide alike is summed: the loss, how many have a state that is not finite or want to stop, and the
+        // gradient norm of rank 0, for its last bits may be others on another processor.
         let flag = |is_set: bool| f64::from(u8::from(is_set));
         let [is_broken, is_last] = [!are_finite::<M>(&after), self.is_stop_requested].map(flag);
-        let [loss_nats, num_broken, num_last] = self.world.sum([loss_nats, is_broken, is_last])?;
-        let gradient_norm = self.gradient_norm();
+        let norm = if self.world.is_main() { self.gradient_norm() } else { 0. };
+        let [loss_nats, num_broken, num_last, gradient_norm] =
+            self.world.sum([loss_nats, is_broken, is_last, norm])?;
         let is_skipped = !(loss_nats.is_finite() && gradient_norm.is_finite() && num_broken == 0.);
         if is_skipped {
             let (step, (what, got)) =
@@ -210,6 +220,12 @@ impl<M: Model> Learner<M> {
             after.push(state);
         }
         (loss_nats, after)
+    }
+
+    /// Says to the other processes, which are in their next step, that this one cannot make it.
+    pub(crate) fn give_up(&self, error: TrainError) -> TrainError {
+        let told = self.world.sum([f64::NAN]).and_then(|_| self.world.agree::<()>(Err(error)));
+        told.err().unwrap_or_else(|| unreachable!("an error is an error of all"))
     }
 
     /// Returns the number of finished steps, those that were skipped included.

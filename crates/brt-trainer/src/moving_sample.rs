@@ -52,16 +52,12 @@ impl MovingSample {
         let batches = (0..num_batches).map(|_| self.stream.next_batch());
         let state = self.state.map(tch::Tensor::shallow_clone);
         let set = &self.held_out.set;
-        let scored = score(stop, model, set, batches, (state, StateRule::Carried));
-        let (scored, state) = match scored {
-            Ok(Some((scores, state))) => (Ok(Some(scores)), Some(state)),
-            Ok(None) => (Ok(None), None),
-            Err(error) => (Err(error), None),
-        };
-        let (Some(scores), Some(state)) = (Scores::of_all(&self.world, set, scored)?, state) else {
+        let scored = score(stop, &self.world, model, set, batches, (state, StateRule::Carried))?;
+        let Some((scores, state)) = scored else {
             self.seek(config, before)?;
             return Ok(None);
         };
+        let scores = Scores::of_all(&self.world, set, scores)?;
         self.state = state.detach();
         Ok(Some(scores.evaluation(self.held_out.split, StateRule::Carried, config)))
     }

@@ -33,8 +33,7 @@ pub fn time_in_turn(
         config.data.batch = (config.data.batch / num_parts as usize).max(1);
         let tokens_per_step = config.data.tokens_per_step();
         let trainer = Trainer::new(config, Arc::clone(set), 1, device)?;
-        let disk_bytes =
-            checkpoint::num_bytes(&checkpoint::files(&trainer, None)) * trainer.config().train.num_kept();
+        let disk_bytes = checkpoint::checkpoint_bytes(&trainer) * trainer.config().train.num_kept();
         contestants.push(ContestantTiming {
             name,
             tokens_per_step,

@@ -122,7 +122,10 @@ impl Trainer {
     /// # Errors
     /// As [`Learner::step`], and [`TrainError::Data`] where the corpus is damaged.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
-        let batch = self.batches.next_batch()?;
+        let batch = match self.batches.next_batch() {
+            Ok(batch) => batch,
+            Err(error) => return Err(self.learner.give_up(error.into())),
+        };
         self.began_documents = batch.start_of_sequence.contains(&true);
         self.learner.step(&batch.split(self.config.train.num_parts()))
     }

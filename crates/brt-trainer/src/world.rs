@@ -1,6 +1,6 @@
 //! The processes that train one model together; one alone is a world, too.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use brt_data::Rank;
 use brt_native::{GradientReducer, ProcessGroup, Rendezvous};
@@ -13,7 +13,7 @@ use crate::TrainError;
 /// and optimiser are the same on all.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    group: Option<Arc<ProcessGroup>>,
+    group: Option<Rc<ProcessGroup>>,
 }
 
 /// What a process tells the others: what it has, or why it stops.
@@ -31,7 +31,7 @@ impl World {
 
     /// Returns the world of a group of processes.
     pub fn of(group: ProcessGroup) -> Self {
-        Self { group: Some(Arc::new(group)) }
+        Self { group: Some(Rc::new(group)) }
     }
 
     /// Joins the processes that the environment names, as torchrun sets it ([`Rendezvous::from_env`]), or returns the world
@@ -82,7 +82,7 @@ impl World {
     /// Makes the parameters those of rank 0, and returns what sums their gradients; `None` for one process.
     pub(crate) fn reducer(&self, parameters: &[Tensor]) -> Result<Option<GradientReducer>, TrainError> {
         let Some(group) = &self.group else { return Ok(None) };
-        let reducer = GradientReducer::new(Arc::clone(group), parameters)?;
+        let reducer = GradientReducer::new(Rc::clone(group), parameters)?;
         tch::no_grad(|| group.broadcast(parameters, 0))?;
         Ok(Some(reducer))
     }
@@ -112,12 +112,12 @@ impl World {
     /// Sends a message to all, and returns what all have, unless one stops.
     fn tell<T: Serialize + DeserializeOwned>(&self, message: Message<T>) -> Result<Vec<T>, TrainError> {
         let Some(group) = &self.group else { return Ok(vec![]) };
-        let bytes = serde_json::to_vec(&message).map_err(TrainError::message)?;
+        let bytes = serde_json::to_vec(&message).map_err(|error| unreadable(self.rank(), &error))?;
         let messages = group.all_gather_bytes(&bytes)?;
         let read = |(rank, bytes): (usize, &Vec<u8>)| match serde_json::from_slice(bytes) {
             Ok(Message::Has(value)) => Ok(value),
             Ok(Message::Stops(text)) => Err(TrainError::OtherProcess { rank, text }),
-            Err(error) => Err(TrainError::message(error)),
+            Err(error) => Err(unreadable(rank, &error)),
         };
         messages.iter().enumerate().map(read).collect()
     }
@@ -126,4 +126,9 @@ impl World {
     pub(crate) fn on_main(&self, work: impl FnOnce() -> Result<(), TrainError>) -> Result<(), TrainError> {
         self.agree(if self.is_main() { work() } else { Ok(()) })
     }
+}
+
+/// Returns the error of a message between processes that is none.
+fn unreadable(rank: usize, error: &serde_json::Error) -> TrainError {
+    TrainError::OtherProcess { rank, text: format!("expected a message of it, got {error}") }
 }

@@ -9,14 +9,15 @@ use tch::{Kind, Tensor};
 
 use super::{
     GroupError, Rendezvous, reason,
-    rendezvous::{host_name, millis},
+    rendezvous::{Address, host_name, millis},
     store::{Store, done, text},
 };
 use crate::{ffi, raw};
 
 /// Processes that work together: c10d, with Gloo for tensors on the CPU.
 ///
-/// Every process of the group calls the same operations in the same order. Where one of them has ended, or the network does
+/// A process has one group at a time, on one thread: c10d writes down what a process does without a lock. Every process of the
+/// group calls the same operations in the same order. Where one of them has ended, or the network does
 /// not answer within the time limit, the operation is an error on all others.
 ///
 /// ```no_run
@@ -40,33 +41,33 @@ pub struct ProcessGroup {
     rank: usize,
     world_size: usize,
     host: String,
-    _store: Store, // What Gloo has met at.
+    _store: Store, // Rank 0 serves it as long as it has the group.
 }
-
-// SAFETY: c10d's process groups may be used from any thread; operations take `&self` and are called by one thread at a time
-// in the same order on all processes, which is the contract of every operation.
-unsafe impl Send for ProcessGroup {}
-// SAFETY: as above.
-unsafe impl Sync for ProcessGroup {}
 
 impl ProcessGroup {
     pub(super) fn new(
         store: Store,
+        prefix: &str,
         rendezvous: &Rendezvous,
-        (address, is_interface): (&str, bool),
+        address: &Address,
         timeout: Duration,
     ) -> Result<Self, String> {
         let &Rendezvous { rank, world_size, .. } = rendezvous;
-        let (address, mut raw) = (text(address), std::ptr::null_mut());
+        let (address, is_interface) = match address {
+            Address::Ip(address) => (address, 0),
+            Address::Interface(name) => (name, 1),
+        };
+        let (address, prefix, mut raw) = (text(address), text(prefix), std::ptr::null_mut());
         // SAFETY: the store lives as long as the group; `raw` receives a group that we own.
         done(unsafe {
             ffi::brt_group_new(
                 store.0,
+                prefix.as_ptr(),
                 rank as c_int,
                 world_size as c_int,
                 millis(timeout),
                 address.as_ptr(),
-                c_int::from(is_interface),
+                is_interface,
                 &mut raw,
             )
         })?;

@@ -9,7 +9,7 @@ mod tests;
 
 pub use self::{group::ProcessGroup, reducer::GradientReducer, rendezvous::Rendezvous};
 
-/// What can go wrong between processes. Each names the process that says it.
+/// What can go wrong between processes.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     /// The environment does not say which process this is.
@@ -62,11 +62,9 @@ pub enum GroupError {
         second: String,
     },
     /// A process has another number of processes.
-    #[error("WORLD_SIZE: expected {expected} as rank {rank} has, got {got} of rank {other}")]
+    #[error("WORLD_SIZE: expected {expected} as rank 0 has, got {got} of rank {other}")]
     OtherSize {
-        /// This process.
-        rank: usize,
-        /// Its number of processes.
+        /// Number of processes of rank 0.
         expected: usize,
         /// The other process.
         other: usize,
@@ -75,17 +73,37 @@ pub enum GroupError {
     },
     /// Some processes did not come.
     #[error(
-        "rank {rank}: expected all {world_size} processes within {secs} s, got none of rank {missing}; see what ended them"
+        "rank 0: expected all {world_size} processes within {secs} s, got none of rank {missing}; see what ended them"
     )]
     Missing {
-        /// This process.
-        rank: usize,
         /// Number of processes.
         world_size: usize,
         /// Time limit.
         secs: u64,
         /// The ranks that did not come.
         missing: String,
+    },
+    /// Rank 0 did not begin.
+    #[error(
+        "rank {rank}: expected rank 0 to begin with it within {secs} s, got nothing; see what ended rank 0, and whether WORLD_SIZE is the same on all"
+    )]
+    NotBegun {
+        /// This process.
+        rank: usize,
+        /// Time limit.
+        secs: u64,
+    },
+    /// A process that other hosts cannot reach.
+    #[error(
+        "rank {rank} on {host}: expected an address that other hosts reach, got {address}; set GLOO_SOCKET_IFNAME to its network interface, or MASTER_ADDR to an address of the network"
+    )]
+    Loopback {
+        /// The process.
+        rank: usize,
+        /// Its host.
+        host: String,
+        /// Its address.
+        address: String,
     },
     /// An operation between processes failed.
     #[error("rank {rank} of {world_size} on {host}: {operation} failed: {reason}")]
@@ -101,8 +119,8 @@ pub enum GroupError {
         /// What happened.
         reason: String,
     },
-    /// Another process has stopped and has said why.
-    #[error("{text}")]
+    /// Rank 0 has stopped before all began.
+    #[error("rank 0 has stopped: {text}")]
     Stopped {
         /// Its error.
         text: String,

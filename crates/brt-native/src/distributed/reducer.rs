@@ -1,6 +1,6 @@
 //! Gradients summed over processes while the backward pass goes on.
 
-use std::{ffi::c_void, sync::Arc};
+use std::{ffi::c_void, rc::Rc};
 
 use tch::Tensor;
 
@@ -14,26 +14,32 @@ const BUCKET_BYTES: i64 = 25 << 20;
 ///
 /// The sum of a bucket starts when its last gradient is there, while the backward pass goes on with others; from the second
 /// step on, for in the first it learns how often each parameter gets a gradient. Every process must compute gradients of the
-/// same parameters, as often in each step.
+/// same parameters, as often in each step; where one does not, the sum is an error.
 #[derive(Debug)]
 pub struct GradientReducer {
     raw: *mut c_void,
-    group: Arc<ProcessGroup>,
+    group: Rc<ProcessGroup>,
 }
-
-// SAFETY: as the group's; the engine's threads lock.
-unsafe impl Send for GradientReducer {}
 
 impl GradientReducer {
     /// Returns the reducer of these parameters, in the same order on all processes.
     ///
     /// # Errors
     /// [`GroupError::Operation`], also where the parameters have other shapes on another process.
-    pub fn new(group: Arc<ProcessGroup>, parameters: &[Tensor]) -> Result<Self, GroupError> {
+    pub fn new(group: Rc<ProcessGroup>, parameters: &[Tensor]) -> Result<Self, GroupError> {
+        Self::with_buckets_of(BUCKET_BYTES, group, parameters)
+    }
+
+    /// As [`Self::new`], with buckets of about so many bytes.
+    pub(super) fn with_buckets_of(
+        bucket_bytes: i64,
+        group: Rc<ProcessGroup>,
+        parameters: &[Tensor],
+    ) -> Result<Self, GroupError> {
         let mut pointers: Vec<_> = parameters.iter().map(raw).collect();
         let (first, n, mut reducer) = (pointers.as_mut_ptr(), pointers.len(), std::ptr::null_mut());
         // SAFETY: group and parameters live; `reducer` receives one that we own, which keeps what it needs of both.
-        let status = unsafe { ffi::brt_reducer_new(group.raw(), first, n, BUCKET_BYTES, &mut reducer) };
+        let status = unsafe { ffi::brt_reducer_new(group.raw(), first, n, bucket_bytes, &mut reducer) };
         group.done("comparison of parameters", status)?;
         Ok(Self { raw: reducer, group })
     }

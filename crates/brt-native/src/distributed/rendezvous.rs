@@ -1,10 +1,10 @@
 //! How processes find each other: the environment that torchrun sets.
 
 use std::{
-    fs,
+    fmt, fs,
     net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
     process, thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{GroupError, ProcessGroup, reason, store::Store};
@@ -29,8 +29,6 @@ pub struct Rendezvous {
     pub port: u16,
     /// Whether rank 0 serves the store; with torchrun its agent does.
     pub is_served_by_rank_0: bool,
-    /// What tells this attempt from those before, after a restart.
-    pub attempt: String,
 }
 
 impl Rendezvous {
@@ -65,7 +63,6 @@ impl Rendezvous {
         let host = variable("MASTER_ADDR").filter(|host| !host.trim().is_empty());
         let host = host.ok_or_else(|| wrong("MASTER_ADDR", "the host of rank 0".into(), None))?;
         let agent_serves = variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|text| text == "True");
-        let name = |name| variable(name).unwrap_or_default();
         Ok(Some(Self {
             rank,
             world_size,
@@ -74,7 +71,6 @@ impl Rendezvous {
             host,
             port: number("MASTER_PORT", 1..1 << 16, None)? as u16,
             is_served_by_rank_0: !agent_serves,
-            attempt: format!("{}/{}", name("TORCHELASTIC_RUN_ID"), name("TORCHELASTIC_RESTART_COUNT")),
         }))
     }
 
@@ -83,27 +79,19 @@ impl Rendezvous {
     /// # Errors
     /// Every way in which processes miss each other: see [`GroupError`].
     pub fn join(&self, timeout: Duration) -> Result<ProcessGroup, GroupError> {
-        let place = format!("{} (process {})", host_name(), process::id());
-        let store = self.open_store(timeout)?;
         let failed = |error: String| self.failed("joining", &error);
-        let joined = self.meet(&store, &place, timeout);
-        if let Err(error) = &joined {
-            // Who waits need not wait for the end of the time.
-            let text =
-                if let GroupError::Stopped { text } = error { text.clone() } else { error.to_string() };
-            let _ = store.set("stopped", &text);
-            if self.serves() {
-                thread::sleep(PAUSE * 50); // The store ends with this process: the others must read it before.
-            }
-        }
-        joined?;
         let interface = std::env::var("GLOO_SOCKET_IFNAME").ok().filter(|name| !name.is_empty());
-        let is_interface = interface.is_some();
         let address = match interface {
-            Some(name) => name,
-            None => local_address((&self.host, self.port)).map_err(|error| failed(error.to_string()))?,
+            Some(name) => Address::Interface(name),
+            None => Address::Ip(local_address((&self.host, self.port)).map_err(|e| failed(e.to_string()))?),
         };
-        ProcessGroup::new(store, self, (&address, is_interface), timeout).map_err(failed)
+        let store = self.open_store(timeout)?;
+        let own = Card::new(self.world_size, &address);
+        let session = match self.rank {
+            0 => self.gather(&store, &own, timeout)?,
+            _ => self.attend(&store, &own, timeout)?,
+        };
+        ProcessGroup::new(store, &format!("group/{session}"), self, &address, timeout).map_err(failed)
     }
 
     fn serves(&self) -> bool {
@@ -113,59 +101,170 @@ impl Rendezvous {
     /// Serves the store or connects to it.
     fn open_store(&self, timeout: Duration) -> Result<Store, GroupError> {
         let Self { rank, host, port, .. } = self;
-        let prefix = format!("brt/{}", self.attempt);
         if self.serves() {
             // Tried here first: c10d would print a page.
             let free = TcpListener::bind(("0.0.0.0", *port)).map(drop);
             let serve = |reason| GroupError::Serve { port: *port, reason };
             free.map_err(|error| serve(error.to_string()))?;
-            return Store::open((host, *port), true, millis(timeout), &prefix).map_err(|e| serve(reason(&e)));
+            return Store::serve((host, *port), millis(timeout)).map_err(|e| serve(reason(&e)));
         }
         let (rank, port) = (*rank, *port);
         let secs = timeout.as_secs();
         let master = |reason| GroupError::Master { rank, host: host.clone(), port, secs, reason };
         await_master((host, port), timeout).map_err(master)?;
-        Store::open((host, port), false, millis(timeout), &prefix).map_err(|error| master(reason(&error)))
+        Store::connect((host, port), millis(timeout)).map_err(|error| master(reason(&error)))
     }
 
-    /// Returns when all processes have said who they are.
-    fn meet(&self, store: &Store, place: &str, timeout: Duration) -> Result<(), GroupError> {
-        let &Self { rank, world_size, .. } = self;
+    /// Opens a session, waits until all others are in it, and lets them begin. Returns its name.
+    ///
+    /// A launcher may start processes anew at a store that has seen them before, some of them later than others: who comes
+    /// looks for the session of the rank 0 that lives now.
+    fn gather(&self, store: &Store, own: &Card, timeout: Duration) -> Result<String, GroupError> {
+        let session = &own.token;
+        let gathered = self.await_all(store, session, own, timeout);
         let failed = |error: String| self.failed("joining", &error);
-        let key = |rank| format!("process/{rank}");
-        if store.count(&format!("count/{rank}")).map_err(failed)? > 1 {
-            let first =
-                await_value(timeout.min(Duration::from_secs(5)), || store.get(&key(rank)).map_err(failed))?;
-            let first = first.and_then(|card| card.split_once(' ').map(|(_, place)| place.to_owned()));
-            let first = first.unwrap_or_else(|| "an unknown one".into());
-            return Err(GroupError::SameRank { rank, first, second: place.into() });
-        }
-        store.set(&key(rank), &format!("{world_size} {place}")).map_err(failed)?;
-        let start = Instant::now();
-        for other in 0..world_size {
-            let card = await_value(timeout.saturating_sub(start.elapsed()), || {
-                if let Some(text) = store.get("stopped").map_err(failed)? {
-                    return Err(GroupError::Stopped { text });
+        match gathered {
+            Ok(tokens) => store.set(&format!("begin/{session}"), &tokens.join(" ")).map_err(failed)?,
+            Err(error) => {
+                // Who waits need not wait for the end of the time.
+                let _ = store.set(&format!("stopped/{session}"), &error.to_string());
+                if self.serves() {
+                    thread::sleep(PAUSE * 50); // The store ends with this process: the others must read it before.
                 }
-                store.get(&key(other)).map_err(failed)
-            })?;
-            let Some(card) = card else {
-                let has_come = |other: &usize| matches!(store.get(&key(*other)), Ok(Some(_)));
-                let missing = (0..world_size).filter(|other| !has_come(other));
-                let missing = missing.map(|rank| rank.to_string()).collect::<Vec<_>>().join(", ");
-                return Err(GroupError::Missing { rank, world_size, secs: timeout.as_secs(), missing });
-            };
-            let got = card.split(' ').next().and_then(|size| size.parse().ok()).unwrap_or(0);
-            if got != world_size {
-                return Err(GroupError::OtherSize { rank, expected: world_size, other, got });
+                return Err(error);
             }
         }
-        Ok(())
+        Ok(session.clone())
+    }
+
+    /// Returns the tokens of all processes when they are there and fit each other.
+    fn await_all(
+        &self,
+        store: &Store,
+        session: &str,
+        own: &Card,
+        timeout: Duration,
+    ) -> Result<Vec<String>, GroupError> {
+        let &Self { rank, world_size, .. } = self;
+        let failed = |error: String| self.failed("joining", &error);
+        store.set("session", session).map_err(failed)?;
+        let card = |rank: usize, n: u32| store.get(&format!("process/{session}/{rank}/{n}")).map_err(failed);
+        let (start, mut cards) = (Instant::now(), vec![own.clone()]);
+        for other in 1..world_size {
+            let text = await_value(timeout.saturating_sub(start.elapsed()), || {
+                if let Some(text) = store.get(&format!("twice/{session}")).map_err(failed)? {
+                    let rank = text.parse().unwrap_or(0);
+                    let place = |n| Ok(card(rank, n)?.map_or(String::new(), |text| Card::parse(&text).place));
+                    return Err(GroupError::SameRank { rank, first: place(1)?, second: place(2)? });
+                }
+                card(other, 1)
+            })?;
+            let Some(text) = text else {
+                let mut missing = vec![];
+                for rank in 1..world_size {
+                    if card(rank, 1)?.is_none() {
+                        missing.push(rank.to_string());
+                    }
+                }
+                let missing = missing.join(", ");
+                return Err(GroupError::Missing { world_size, secs: timeout.as_secs(), missing });
+            };
+            let other_card = Card::parse(&text);
+            if other_card.world_size != world_size {
+                let got = other_card.world_size;
+                return Err(GroupError::OtherSize { expected: world_size, other, got });
+            }
+            cards.push(other_card);
+        }
+        // Another rank 0 at the same store has put its session there.
+        if store.get("session").map_err(failed)?.as_deref() != Some(session) {
+            return Err(GroupError::SameRank {
+                rank,
+                first: own.place.clone(),
+                second: "one that came later".into(),
+            });
+        }
+        let host = |card: &Card| card.place.split(' ').next().unwrap_or_default().to_owned();
+        if cards.iter().any(|card| host(card) != host(own))
+            && let Some(lonely) = cards.iter().position(|card| card.address.starts_with("127."))
+        {
+            let (address, host) = (cards[lonely].address.clone(), host(&cards[lonely]));
+            return Err(GroupError::Loopback { rank: lonely, host, address });
+        }
+        Ok(cards.into_iter().map(|card| card.token).collect())
+    }
+
+    /// Goes into the session of rank 0, and waits until it begins. Returns its name.
+    fn attend(&self, store: &Store, own: &Card, timeout: Duration) -> Result<String, GroupError> {
+        let rank = self.rank;
+        let failed = |error: String| self.failed("joining", &error);
+        let mut joined: Option<String> = None;
+        // Rank 0 knows more than this process when the time is over.
+        let begun = await_value(timeout + PAUSE * 100, || {
+            let Some(session) = store.get("session").map_err(failed)? else { return Ok(None) };
+            if joined.as_ref() != Some(&session) {
+                let n = store.count(&format!("count/{session}/{rank}")).map_err(failed)?;
+                store.set(&format!("process/{session}/{rank}/{n}"), &own.to_string()).map_err(failed)?;
+                if n == 2 {
+                    store.set(&format!("twice/{session}"), &rank.to_string()).map_err(failed)?;
+                }
+                joined = Some(session.clone());
+            }
+            if let Some(text) = store.get(&format!("stopped/{session}")).map_err(failed)? {
+                return Err(GroupError::Stopped { text });
+            }
+            // A session that began without this process is one that was here before; the next one comes.
+            let tokens = store.get(&format!("begin/{session}")).map_err(failed)?.unwrap_or_default();
+            Ok(tokens.split(' ').any(|token| token == own.token).then_some(session))
+        })?;
+        begun.ok_or(GroupError::NotBegun { rank, secs: timeout.as_secs() })
     }
 
     fn failed(&self, operation: &'static str, error: &str) -> GroupError {
         let &Self { rank, world_size, .. } = self;
         GroupError::Operation { rank, world_size, host: host_name(), operation, reason: reason(error) }
+    }
+}
+
+/// Where other processes reach this one.
+#[derive(Debug, Clone)]
+pub(super) enum Address {
+    /// An address of this host.
+    Ip(String),
+    /// Whatever address this network interface has.
+    Interface(String),
+}
+
+/// What a process says of itself.
+#[derive(Debug, Clone)]
+struct Card {
+    world_size: usize,
+    address: String,
+    /// No two processes have the same.
+    token: String,
+    /// Host and number of the process.
+    place: String,
+}
+
+impl Card {
+    fn new(world_size: usize, address: &Address) -> Self {
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+        let (Address::Ip(address) | Address::Interface(address)) = address.clone();
+        let place = format!("{} (process {})", host_name(), process::id());
+        Self { world_size, address, token: format!("{nanos:x}-{:x}", process::id()), place }
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut words = text.splitn(4, ' ').map(str::to_owned);
+        let mut next = || words.next().unwrap_or_default();
+        Self { world_size: next().parse().unwrap_or(0), address: next(), token: next(), place: next() }
+    }
+}
+
+impl fmt::Display for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { world_size, address, token, place } = self;
+        write!(f, "{world_size} {address} {token} {place}")
     }
 }
 

@@ -10,30 +10,23 @@ use crate::{ffi, last_error};
 #[derive(Debug)]
 pub(super) struct Store(pub(super) *mut c_void);
 
-// SAFETY: c10d's stores lock themselves.
-unsafe impl Send for Store {}
-// SAFETY: as above.
-unsafe impl Sync for Store {}
-
 impl Store {
-    /// Serves the store, or connects to it. Keys get a prefix, so that one store serves several attempts.
-    pub(super) fn open(
-        (host, port): (&str, u16),
-        serves: bool,
-        timeout_ms: i64,
-        prefix: &str,
-    ) -> Result<Self, String> {
-        let (host, prefix, mut store) = (text(host), text(prefix), std::ptr::null_mut());
+    /// Serves the store at this port.
+    pub(super) fn serve(at: (&str, u16), timeout_ms: i64) -> Result<Self, String> {
+        Self::open(at, 1, timeout_ms)
+    }
+
+    /// Connects to the store that another process serves.
+    pub(super) fn connect(to: (&str, u16), timeout_ms: i64) -> Result<Self, String> {
+        Self::open(to, 0, timeout_ms)
+    }
+
+    fn open((host, port): (&str, u16), serves: c_int, timeout_ms: i64) -> Result<Self, String> {
+        let (host, prefix, mut store) = (text(host), text("brt"), std::ptr::null_mut());
+        let prefix = prefix.as_ptr();
         // SAFETY: the texts live for the call, `store` receives a store that we own.
         done(unsafe {
-            ffi::brt_store_open(
-                host.as_ptr(),
-                port.into(),
-                c_int::from(serves),
-                timeout_ms,
-                prefix.as_ptr(),
-                &mut store,
-            )
+            ffi::brt_store_open(host.as_ptr(), port.into(), serves, timeout_ms, prefix, &mut store)
         })?;
         Ok(Self(store))
     }

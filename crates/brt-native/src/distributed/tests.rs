@@ -4,10 +4,8 @@
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
+    rc::Rc,
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -37,7 +35,6 @@ fn rendezvous(rank: usize, world_size: usize, port: u16) -> Rendezvous {
         host: "127.0.0.1".into(),
         port,
         is_served_by_rank_0: true,
-        attempt: "test".into(),
     }
 }
 
@@ -47,14 +44,14 @@ fn on_each(
     test: &str,
     world_size: usize,
     limit: Duration,
-    work: impl Fn(Arc<ProcessGroup>),
+    work: impl Fn(Rc<ProcessGroup>),
 ) -> Vec<(bool, String)> {
     if let Some(rendezvous) = Rendezvous::from_env(|name| std::env::var(name).ok()).unwrap() {
         if rendezvous.world_size != world_size {
             return vec![]; // Another call of this test is meant.
         }
-        let group = Arc::new(rendezvous.join(limit).unwrap());
-        work(Arc::clone(&group));
+        let group = Rc::new(rendezvous.join(limit).unwrap());
+        work(Rc::clone(&group));
         std::process::exit(0);
     }
     let port = free_port().to_string();
@@ -79,7 +76,7 @@ fn on_each(
 }
 
 /// As [`on_each`], and all must end well.
-fn well_on_each(test: &str, world_size: usize, work: impl Fn(Arc<ProcessGroup>)) {
+fn well_on_each(test: &str, world_size: usize, work: impl Fn(Rc<ProcessGroup>)) {
     for (rank, (is_well, said)) in on_each(test, world_size, LIMIT, work).into_iter().enumerate() {
         assert!(is_well, "rank {rank} of {world_size}: {said}");
     }
@@ -139,9 +136,10 @@ fn gradients_are_those_of_the_whole_batch() {
     }
 }
 
-fn check_gradients(group: &Arc<ProcessGroup>, num_parts: usize, is_recomputed: bool) {
+/// Buckets are so small that each parameter has its own.
+fn check_gradients(group: &Rc<ProcessGroup>, num_parts: usize, is_recomputed: bool) {
     let (w, whole) = (weights(), weights());
-    let mut reducer = GradientReducer::new(Arc::clone(group), &w).unwrap();
+    let mut reducer = GradientReducer::with_buckets_of(64, Rc::clone(group), &w).unwrap();
     for step in 0..4 {
         crate::drop_gradients(w.iter().chain(&whole));
         let batch = values(f64::from(step), &[12, 5]);
@@ -187,7 +185,7 @@ fn who_does_not_fit_is_told() {
     let start = Instant::now();
     for process in processes {
         let error = process.join().unwrap().unwrap_err().to_string();
-        assert!(error.starts_with("expected one process of rank 1, got two: "), "{error}");
+        assert!(error.contains("expected one process of rank 1, got two: "), "{error}");
     }
     assert!(start.elapsed() < secs / 2);
     // Another number of processes.
@@ -195,7 +193,7 @@ fn who_does_not_fit_is_told() {
     let join = move |rank, size| thread::spawn(move || rendezvous(rank, size, port).join(secs).map(|_| ()));
     for process in [join(0, 2), join(1, 3)] {
         let error = process.join().unwrap().unwrap_err().to_string();
-        assert!(error.starts_with("WORLD_SIZE: expected "), "{error}");
+        assert!(error.contains("WORLD_SIZE: expected 2 as rank 0 has, got 3 of rank 1"), "{error}");
     }
     // Nobody else comes, there is no master, the port is taken.
     let short = Duration::from_secs(1);
@@ -264,11 +262,9 @@ fn the_environment_of_torchrun_is_read() {
     let read = env(&whole).unwrap().unwrap();
     assert_eq!((read.rank, read.world_size, read.local_rank, read.local_world_size), (3, 4, 1, 2));
     assert_eq!((read.host.as_str(), read.port, read.is_served_by_rank_0), ("h", 29500, true));
-    let agent =
-        [&whole[..], &[("TORCHELASTIC_USE_AGENT_STORE", "True"), ("TORCHELASTIC_RESTART_COUNT", "2")]]
-            .concat();
+    let agent = [&whole[..], &[("TORCHELASTIC_USE_AGENT_STORE", "True")]].concat();
     let read = env(&agent).unwrap().unwrap();
-    assert_eq!((read.is_served_by_rank_0, read.attempt.as_str()), (false, "/2"));
+    assert_eq!(read.is_served_by_rank_0, false);
     let with = |name, value| {
         let changed: Vec<_> =
             whole.iter().map(|&(key, old)| (key, if key == name { value } else { old })).collect();

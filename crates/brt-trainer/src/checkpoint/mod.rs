@@ -92,8 +92,14 @@ pub(crate) fn read_validation(
     moving.seek(config, cursor)
 }
 
-/// Returns the number of bytes of tensors in the files of a checkpoint.
-pub(crate) fn num_bytes(files: &[TensorFile]) -> u64 {
+/// Returns the number of bytes of a checkpoint, with the states of all processes.
+pub(crate) fn checkpoint_bytes(trainer: &Trainer) -> u64 {
+    let states = [(String::new(), trainer.state().named())];
+    num_bytes(&files(trainer, None)) + (trainer.world.size() as u64 - 1) * num_bytes(&states)
+}
+
+/// Returns the number of bytes of tensors in files.
+fn num_bytes(files: &[TensorFile]) -> u64 {
     let tensors = files.iter().flat_map(|(_, tensors)| tensors);
     tensors.map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
 }
@@ -126,7 +132,7 @@ pub(crate) fn write(
         return Err(error);
     }
     tracing::info!(path = %whole.display(), "checkpoint written");
-    let dropped = if world.is_main() { keep.dropped(&steps(&folder)?) } else { vec![] };
+    let dropped = if world.is_main() { keep.dropped(&steps(&folder).unwrap_or_default()) } else { vec![] };
     for old in dropped {
         let old = folder.join(format!("step-{old}"));
         if let Err(error) = fs::remove_dir_all(&old) {

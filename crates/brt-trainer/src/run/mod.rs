@@ -4,12 +4,13 @@ mod options;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    path::PathBuf,
+    fs::{self, File},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use brt_data::{Manifest, Split, TokenSet};
@@ -88,8 +89,10 @@ impl Run {
             lock = Some(folder::enter(&options.out, trainer.config(), options.resume)?);
             folder::keep_tokenizer(&options.out, &options.data, &manifest, trainer.config())
         })?;
+        check_shared(&world, &options.out)?;
         let entered = Self::enter(trainer, &validation, &options, &training_set);
         let (trainer, moving, meters, curve) = world.agree(entered)?;
+        check_same(&world.exchange(seen(&trainer, &curve, &options))?)?;
         let mut sinks = None;
         world.on_main(|| {
             sinks = Some(Sinks::begin(&options.out, &trainer.config().train.sinks, &curve)?);
@@ -187,8 +190,10 @@ impl Run {
             };
             validation = Some(scored.mean_bits_per_byte()).filter(|bits| bits.is_finite());
         }
-        if dues[2] && self.world.is_main() {
-            seen = statistics(self.trainer.model(), &self.validation, config)?;
+        if dues[2] {
+            let model = self.trainer.model();
+            let work = || statistics(model, &self.validation, config);
+            seen = self.world.agree(if self.world.is_main() { work() } else { Ok(seen) })?;
             seen.retain(|_, number| number.is_finite()); // JSON has no other numbers.
         }
         let Some(line) = self.meters.line(step, self.bytes_per_token) else { return Ok(false) };
@@ -219,7 +224,7 @@ impl Run {
 
     /// Writes a checkpoint and returns its folder.
     fn save(&mut self) -> Result<PathBuf, TrainError> {
-        self.trainer.learner.check_finite()?;
+        self.world.agree(self.trainer.learner.check_finite())?;
         self.trainer.learner.check_same()?;
         let train = &self.trainer.config().train;
         let best = self.meters.best_to_keep(self.trainer.num_steps()).filter(|_| train.keep_best);
@@ -326,10 +331,40 @@ fn facts(config: &RunConfig, options: &RunOptions, corpus: &Corpus) -> Vec<(Stri
         ("configuration", config.to_toml()),
         ("corpus", format!("SHA-256 {}", corpus.training_set.manifest_sha256())),
         ("seed", options.seed.to_string()),
+        ("vector instructions", brt_native::cpu_capability()),
+        ("number of threads (--threads)", tch::get_num_threads().to_string()),
         ("output folder", options.out.display().to_string()),
         ("way to treat a run that is there (--resume)", format!("{:?}", options.resume)),
     ];
     facts.map(|(name, value)| (name.into(), value)).into()
+}
+
+/// Returns what must be the same on all processes when they have entered the run's folder.
+fn seen(trainer: &Trainer, curve: &[MetricsLine], options: &RunOptions) -> Vec<(String, String)> {
+    let is_there = options.out.join("result.json").exists();
+    let seen = [
+        ("last checkpoint", format!("step {}", trainer.num_steps())),
+        ("file of metrics", format!("{} lines", curve.len())),
+        ("result", if is_there { "there".into() } else { "not there".into() }),
+    ];
+    seen.map(|(name, value)| (name.into(), value)).into()
+}
+
+/// Checks that this process sees in the run's folder what rank 0 writes there: hosts must share it.
+fn check_shared(world: &World, out: &Path) -> Result<(), TrainError> {
+    if world.size() == 1 {
+        return Ok(());
+    }
+    let token = format!("{:?}", SystemTime::now());
+    let path = out.join("shared.part");
+    world.on_main(|| fs::write(&path, &token).map_err(TrainError::io(&path, "write")))?;
+    let tokens = world.exchange(token)?;
+    let found = match fs::read_to_string(&path) {
+        Ok(text) if text == tokens[0] => Ok(()),
+        _ => Err(TrainError::NotShared { path: out.into() }),
+    };
+    world.agree(found)?;
+    world.on_main(|| fs::remove_file(&path).map_err(TrainError::io(&path, "remove")))
 }
 
 /// Checks that all processes, by rank, have the facts of rank 0.
@@ -352,6 +387,6 @@ fn check_space(trainer: &Trainer, options: &RunOptions) -> Result<(), TrainError
     }
     let checkpoints = checkpoint::count(&options.out)?;
     let num_checkpoints = trainer.config().train.num_kept().saturating_sub(checkpoints).max(1);
-    let checkpoint_bytes = checkpoint::num_bytes(&checkpoint::files(trainer, None));
+    let checkpoint_bytes = checkpoint::checkpoint_bytes(trainer);
     folder::check_space(&options.out, checkpoint_bytes, num_checkpoints)
 }

@@ -3,6 +3,7 @@
 use std::{
     net::TcpListener,
     process::{Child, Command, ExitCode, ExitStatus},
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
@@ -33,11 +34,11 @@ pub(super) fn run(arguments: &LaunchArguments, overrides: &[Override]) -> Result
         if attempt > 0 && !command.iter().any(|word| word == "--resume") {
             command.insert(1, "--resume".into());
         }
-        let processes = Processes::start(arguments, &command, attempt)?;
+        let processes = Processes::start(arguments, &command)?;
         match processes.wait(&stop)? {
             End::Finished => return Ok(ExitCode::SUCCESS),
-            End::Stopped => return Ok(ExitCode::from(stop.exit_code())),
-            End::Failed { rank, status } if attempt < arguments.max_restarts => {
+            End::Stopped(code) => return Ok(ExitCode::from(code)),
+            End::Failed { rank, status } if attempt < arguments.max_restarts && !is_set(&stop) => {
                 let left = arguments.max_restarts - attempt;
                 output::line(format!(
                     "rank {rank} ended with {status}: starting all anew ({left} restarts left)"
@@ -54,8 +55,8 @@ pub(super) fn run(arguments: &LaunchArguments, overrides: &[Override]) -> Result
 /// How all processes ended.
 enum End {
     Finished,
-    /// They were asked to.
-    Stopped,
+    /// Asked to, they have saved; the exit code of the first.
+    Stopped(u8),
     /// The first one that failed.
     Failed {
         rank: usize,
@@ -67,7 +68,7 @@ enum End {
 struct Processes(Vec<Child>);
 
 impl Processes {
-    fn start(arguments: &LaunchArguments, command: &[String], attempt: u64) -> Result<Self> {
+    fn start(arguments: &LaunchArguments, command: &[String]) -> Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let port = match arguments.port {
             Some(port) => port,
@@ -83,7 +84,6 @@ impl Processes {
                 ("MASTER_ADDR", "127.0.0.1".into()),
                 ("MASTER_PORT", port.to_string()),
                 ("TORCHELASTIC_USE_AGENT_STORE", "False".into()),
-                ("TORCHELASTIC_RESTART_COUNT", attempt.to_string()),
                 (super::LAUNCHER, std::process::id().to_string()),
             ];
             let mut process = Command::new(&program);
@@ -95,31 +95,36 @@ impl Processes {
         Ok(processes)
     }
 
-    /// Waits for all. When one has failed, or this program is asked to stop, the others are asked to end.
+    /// Waits for all. When one has ended early, or this program is asked to stop, the others are asked to end; those that do
+    /// not, some time after one has failed, are killed.
     fn wait(mut self, stop: &Stop) -> Result<End> {
-        let (mut failed, mut asked): (Option<(usize, ExitStatus)>, Option<Instant>) = (None, None);
+        let (mut failed, mut stopped, mut is_asked): (Option<(usize, ExitStatus, Instant)>, _, _) =
+            (None, None, false);
         loop {
             let mut num_running = 0;
             for (rank, process) in self.0.iter_mut().enumerate() {
                 match process.try_wait().with_context(|| format!("cannot wait for rank {rank}"))? {
                     None => num_running += 1,
-                    Some(status) if !status.success() && failed.is_none() => failed = Some((rank, status)),
-                    Some(_) => (),
+                    Some(status) => match status.code() {
+                        Some(0) => (),
+                        Some(code @ (130 | 143)) => stopped = Some(code as u8),
+                        _ if failed.is_none() => failed = Some((rank, status, Instant::now())),
+                        _ => (),
+                    },
                 }
             }
-            let stops = stop.flag.load(std::sync::atomic::Ordering::Relaxed);
             if num_running == 0 {
-                return Ok(match failed {
-                    _ if stops => End::Stopped,
-                    Some((rank, status)) => End::Failed { rank, status },
-                    None => End::Finished,
+                return Ok(match (failed, stopped) {
+                    (Some((rank, status, _)), _) => End::Failed { rank, status },
+                    (None, Some(code)) => End::Stopped(code),
+                    (None, None) => End::Finished,
                 });
             }
-            if (stops || failed.is_some()) && asked.is_none() {
+            if !is_asked && (is_set(stop) || failed.is_some() || stopped.is_some()) {
                 self.ask_to_end();
-                asked = Some(Instant::now());
+                is_asked = true;
             }
-            if failed.is_some() && asked.is_some_and(|asked| asked.elapsed() > GRACE) {
+            if failed.is_some_and(|(_, _, since)| since.elapsed() > GRACE) {
                 self.kill();
             }
             thread::sleep(PAUSE);
@@ -150,6 +155,10 @@ impl Drop for Processes {
             let _ = process.wait();
         }
     }
+}
+
+fn is_set(stop: &Stop) -> bool {
+    stop.flag.load(Ordering::Relaxed)
 }
 
 /// Returns a port that nothing uses, below those that the system gives to outgoing connections: one of them could take it

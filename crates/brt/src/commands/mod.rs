@@ -39,7 +39,10 @@ pub(crate) fn run(arguments: Arguments, overrides: &[Override]) -> Result<ExitCo
             | Command::Contestant(_)
     );
     if let (Some(change), false) = (overrides.first(), takes_overrides) {
-        bail!("--{}: expected a command with a configuration (train, info, import, time, bench)", change.key);
+        bail!(
+            "--{}: expected a command with a configuration (train, launch, info, import, time, bench)",
+            change.key
+        );
     }
     match arguments.command {
         Command::Data(command) => data::run(*command),

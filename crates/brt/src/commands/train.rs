@@ -21,8 +21,7 @@ use crate::{
 
 pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<ExitCode> {
     if std::env::var_os(super::LAUNCHER).is_some() {
-        // With a launcher that is killed its processes end, too, and save.
-        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+        end_with_launcher();
     }
     let rendezvous = Rendezvous::from_env(|name| std::env::var(name).ok())?;
     let device = super::start_device_of(arguments.device, rendezvous.as_ref())?;
@@ -45,10 +44,11 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
         resume: if arguments.resume { Resume::IfThere } else { Resume::Never },
         build: build_facts(env!("BRT_COMMIT")),
     };
+    let world = World::join(rendezvous.as_ref(), Duration::from_secs(arguments.group_timeout))?;
+    // From here on: before, a signal ends the process at once.
     let stop = interrupt::listen(
         "stopping after this step; a second signal ends at once and loses the steps since the last checkpoint",
     )?;
-    let world = World::join(rendezvous.as_ref(), Duration::from_secs(arguments.group_timeout))?;
     let is_main = world.is_main();
     let run = Run::in_world(config, options, world)?;
     // Of several processes one tells how it goes.
@@ -76,6 +76,17 @@ pub(super) fn run(arguments: TrainArguments, overrides: &[Override]) -> Result<E
             }
             Ok(ExitCode::from(stop.exit_code()))
         }
+    }
+}
+
+/// Lets this process end, and save, when its launcher is killed.
+fn end_with_launcher() {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    let launcher = std::env::var(super::LAUNCHER).ok().and_then(|pid| pid.parse().ok());
+    let _ = set_parent_process_death_signal(Some(Signal::TERM));
+    // It may have gone before.
+    if launcher != getppid().map(|pid| pid.as_raw_nonzero().get()) {
+        std::process::exit(1);
     }
 }
 

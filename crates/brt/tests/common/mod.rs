@@ -120,6 +120,13 @@ impl Place {
         self.command(&["train", &config, "--data", &data, "--out", &out, "--threads", "1", "--resume"])
     }
 
+    /// The step of a run's last checkpoint; 0 without one.
+    pub(crate) fn last_step(&self, out: &str) -> u64 {
+        let names = fs::read_dir(self.path(out).join("checkpoints")).into_iter().flatten().flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter_map(|name| name.strip_prefix("step-")?.parse().ok()).max().unwrap_or(0)
+    }
+
     /// The losses of a finished run; times and memory differ from run to run.
     pub(crate) fn losses(&self, out: &str) -> serde_json::Value {
         let result = fs::read(self.path(out).join("result.json")).unwrap();

@@ -119,13 +119,14 @@ def all_reduce(enter, host):
 
 
 def over_link(place, delay_ms, mbit):
-    """Sums and steps over a link, and what a model of the link says of them: two messages, half of the bytes each way."""
+    """Sums and steps over a link, and what a model of the link says of a sum of two processes: half of the bytes each way,
+    twice, and four delays, for Gloo sends a word before each message. (A sum of one number has two.)"""
     config, overrides, steps = CONFIGS["0.25 M parameters, 16 rows of 128"]
     with Link(delay_ms, mbit) as link:
         sums = all_reduce(link.enter, "10.78.0.1")
         processes(train_command(place, config, overrides, steps, "run", 1), link.enter, "10.78.0.1")
         step = training(place, "run")
-    predicted = lambda size: 2 * delay_ms / 1e3 + size * 8 / (mbit * 1e6)
+    predicted = lambda size: 4 * delay_ms / 1e3 + size * 8 / (mbit * 1e6)
     for line in sums:
         line["predicted_secs"] = round(predicted(line["bytes"]), 6)
     print(delay_ms, mbit, sums[-1], step, flush=True)

@@ -12,7 +12,7 @@ FLOPS = 0.45 * 989e12
 # Assumed rate of sums in bytes per second and process: within a host of 8 GPUs, between hosts with a 400 Gb/s card for each
 # GPU, and between hosts with one 100 Gb/s card.
 NETWORKS = {"8 × 400 Gb/s": (300e9, 300e9), "1 × 100 Gb/s": (300e9, 12.5e9)}
-DELAY = 20e-6  # Of one message between hosts, in seconds.
+DELAY = 20e-6  # Of one message, in seconds.
 BUCKET = 25 * 2**20  # The last bucket is summed when the backward pass has ended.
 BACKWARD = 2 / 3  # Of a step.
 TOKENS = 4 * 4096  # Of a step and GPU.
@@ -33,9 +33,11 @@ def efficiency(model, n, network, parts=1):
     """Share of the step in which processors compute. With parts, gradients are summed once for so many times the tokens."""
     parameters, flops = MODELS[model]
     compute = parts * TOKENS * flops / FLOPS
+    # The numbers of a step, by which all decide alike, go around a ring of Gloo: one number, then four.
+    numbers = 6 * (n - 1) * DELAY
     total, last = seconds_of_sum(4 * parameters, n, network), seconds_of_sum(BUCKET, n, network)
     hidden = BACKWARD * compute / parts  # Gradients are there in the last part's backward pass.
-    return compute / (compute + max(total - hidden, last))
+    return compute / (compute + max(total - hidden, last) + numbers)
 
 
 def main():

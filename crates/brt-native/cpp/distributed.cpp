@@ -216,6 +216,9 @@ int brt_group_new(Store* store, const char* prefix, int rank, int size, int64_t 
 
 void brt_group_free(Group* group) { delete group; }
 
+// The group as nccl.cpp takes it.
+void* brt_group_processes(Group* group) { return &group->processes; }
+
 // The sum, in place.
 int brt_all_reduce(Group* group, tensor x) {
   return guarded([&] {

@@ -90,6 +90,7 @@ unsafe extern "C" {
         out: *mut *mut c_void,
     ) -> c_int;
     pub(crate) fn brt_group_free(group: *mut c_void);
+    pub(crate) fn brt_group_processes(group: *mut c_void) -> *mut c_void;
     pub(crate) fn brt_all_reduce(group: *mut c_void, x: *mut C_tensor) -> c_int;
     pub(crate) fn brt_broadcast(
         group: *mut c_void,

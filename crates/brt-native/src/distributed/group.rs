@@ -8,13 +8,13 @@ use std::{
 use tch::{Kind, Tensor};
 
 use super::{
-    GroupError, Rendezvous, reason,
+    GroupError, Rendezvous, nccl, reason,
     rendezvous::{Address, host_name, millis},
     store::{Store, done, text},
 };
 use crate::{ffi, raw};
 
-/// Processes that work together: c10d, with Gloo for tensors on the CPU.
+/// Processes that work together: c10d, with Gloo for tensors on the CPU, and NCCL for those on GPUs ([`Self::add_gpus`]).
 ///
 /// A process has one group at a time, on one thread: c10d writes down what a process does without a lock. Every process of the
 /// group calls the same operations in the same order. Where one of them has ended, or the network does
@@ -41,6 +41,7 @@ pub struct ProcessGroup {
     rank: usize,
     world_size: usize,
     host: String,
+    timeout_ms: i64,
     _store: Store, // Rank 0 serves it as long as it has the group.
 }
 
@@ -71,7 +72,22 @@ impl ProcessGroup {
                 &mut raw,
             )
         })?;
-        Ok(Self { raw, rank, world_size, host: host_name(), _store: store })
+        Ok(Self { raw, rank, world_size, host: host_name(), timeout_ms: millis(timeout), _store: store })
+    }
+
+    /// Lets the group work on tensors on GPUs, too, through NCCL. Each process has set its own GPU, and all call this.
+    ///
+    /// # Errors
+    /// [`GroupError::Nccl`] where this program was built without it, or there is no GPU.
+    pub fn add_gpus(&self) -> Result<(), GroupError> {
+        // SAFETY: the group lives.
+        let processes = unsafe { ffi::brt_group_processes(self.raw) };
+        let host = self.host.clone();
+        nccl::add(processes, self.timeout_ms).map_err(|e| GroupError::Nccl {
+            rank: self.rank,
+            host,
+            reason: reason(&e),
+        })
     }
 
     /// Returns the number of this process, from 0.

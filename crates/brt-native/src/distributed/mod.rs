@@ -1,6 +1,7 @@
 //! Processes that train together, through c10d, libtorch's own distributed engine.
 
 mod group;
+mod nccl;
 mod reducer;
 mod rendezvous;
 mod store;
@@ -117,6 +118,18 @@ pub enum GroupError {
         /// What was done.
         operation: &'static str,
         /// What happened.
+        reason: String,
+    },
+    /// No sums of tensors on GPUs.
+    #[error(
+        "rank {rank} on {host}: expected NCCL for several processes on GPUs, got none: {reason}; or use --device cpu"
+    )]
+    Nccl {
+        /// This process.
+        rank: usize,
+        /// Its host.
+        host: String,
+        /// What is missing.
         reason: String,
     },
     /// Rank 0 has stopped before all began.

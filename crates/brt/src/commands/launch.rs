@@ -120,7 +120,9 @@ impl Processes {
                     (None, None) => End::Finished,
                 });
             }
-            if !is_asked && (is_set(stop) || failed.is_some() || stopped.is_some()) {
+            // The others of one that has failed mostly know it, and end by themselves.
+            let has_failed_long_ago = failed.is_some_and(|(_, _, since)| since.elapsed() > PAUSE * 20);
+            if !is_asked && (is_set(stop) || has_failed_long_ago || stopped.is_some()) {
                 self.ask_to_end();
                 is_asked = true;
             }

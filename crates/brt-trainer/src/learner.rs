@@ -2,45 +2,14 @@
 
 use std::time::Instant;
 
-use brt_native::{GradientReducer, Segments};
+use brt_native::GradientReducer;
 use brt_ops::init::seeded;
 use tch::{Kind, Tensor};
 
-use crate::{NonFinite, Optimizer, OptimizerConfig, ScheduleConfig, TrainError, World};
-
-/// What can be trained: named parameters, and a loss of a batch that may carry a state to the next one.
-pub trait Model {
-    /// What one step reads.
-    type Batch;
-    /// What is carried from one batch to the next: `()` for a model without memory.
-    type State;
-
-    /// Returns the parameters by name; they share storage with the model.
-    fn parameters(&self) -> Vec<(String, Tensor)>;
-
-    /// Returns the number of predictions that a batch scores, by which its loss is divided.
-    fn num_scored(batch: &Self::Batch) -> u64;
-
-    /// Returns the sum of the losses of a batch in nats, a scalar with a graph, and the state after it. Parts of the model
-    /// may be computed again in the backward pass, to save memory: they are given to `segments`.
-    fn loss<'env>(
-        &'env self,
-        batch: &Self::Batch,
-        before: &Self::State,
-        segments: &Segments<'env>,
-    ) -> (Tensor, Self::State);
-
-    /// Returns a state without its graph.
-    fn detach(state: &Self::State) -> Self::State;
-
-    /// Returns the state after a batch whose step is left out: the one before it, but for texts that begin in the batch.
-    fn skip(&self, _batch: &Self::Batch, before: &Self::State) -> Self::State {
-        Self::detach(before)
-    }
-
-    /// Returns the tensors of a state with names, for the search of what is not finite.
-    fn state_tensors(state: &Self::State) -> Vec<(String, Tensor)>;
-}
+use crate::{
+    Model, NonFinite, Optimizer, OptimizerConfig, ScheduleConfig, TrainError, World,
+    finite::{are_finite, first_not_finite, named_states},
+};
 
 /// How a [`Learner`] trains.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -152,13 +121,7 @@ impl<M: Model> Learner<M> {
         }
         let num_scored = num_scored as u64;
         let (loss_nats, mut after) = self.add_gradients(parts, num_scored);
-        let (reduced_bytes, reduce_secs) = match &mut self.reducer {
-            Some(reducer) => {
-                let start = Instant::now();
-                (reducer.wait()?, start.elapsed().as_secs_f64())
-            }
-            None => (0, 0.),
-        };
+        let (reduced_bytes, reduce_secs) = self.await_sums()?;
         // What all must decide alike is summed: the loss, how many have a state that is not finite or want to stop, and the
         // gradient norm of rank 0, for its last bits may be others on another processor.
         let flag = |is_set: bool| f64::from(u8::from(is_set));
@@ -222,10 +185,17 @@ impl<M: Model> Learner<M> {
         (loss_nats, after)
     }
 
-    /// Says to the other processes, which are in their next step, that this one cannot make it.
-    pub(crate) fn give_up(&self, error: TrainError) -> TrainError {
-        let told = self.world.sum([f64::NAN]).and_then(|_| self.world.agree::<()>(Err(error)));
-        told.err().unwrap_or_else(|| unreachable!("an error is an error of all"))
+    /// Waits for the sums of gradients over all processes; returns the number of their bytes, and the time in seconds.
+    fn await_sums(&mut self) -> Result<(u64, f64), TrainError> {
+        let Some(reducer) = &mut self.reducer else { return Ok((0, 0.)) };
+        let start = Instant::now();
+        Ok((reducer.wait()?, start.elapsed().as_secs_f64()))
+    }
+
+    /// Says to the other processes, which are in their next step, why this one cannot make it; the error is then theirs, too.
+    pub(crate) fn give_up<T>(&self, error: TrainError) -> Result<T, TrainError> {
+        self.world.sum([f64::NAN])?;
+        self.world.agree(Err(error))
     }
 
     /// Returns the number of finished steps, those that were skipped included.
@@ -267,7 +237,7 @@ impl<M: Model> Learner<M> {
         }
     }
 
-    /// Checks that all processes still have the same parameters, bit for bit.
+    /// Checks that all processes still have the same parameters, by checksums of their bits.
     ///
     /// # Errors
     /// [`TrainError::Diverged`] with the first process that has others.
@@ -321,25 +291,4 @@ impl<M: Model> Learner<M> {
         let number = [loss, norm].into_iter().find(|(_, number)| !number.is_finite());
         first.or(number).unwrap_or_else(elsewhere)
     }
-}
-
-/// Returns whether all values of all states are finite: one number is read from the device.
-fn are_finite<M: Model>(states: &[M::State]) -> bool {
-    let tensors = named_states::<M>(states, "").map(|(_, tensor)| tensor);
-    let sums: Vec<Tensor> =
-        tensors.filter(Tensor::is_floating_point).map(|x| x.detach().sum(Kind::Double)).collect();
-    sums.is_empty() || Tensor::stack(&sums, 0).sum(Kind::Double).double_value(&[]).is_finite()
-}
-
-fn named_states<M: Model>(states: &[M::State], place: &str) -> impl Iterator<Item = (String, Tensor)> {
-    let named = states.iter().flat_map(M::state_tensors);
-    named.map(move |(name, tensor)| (format!("{place} {name}"), tensor))
-}
-
-/// Returns the first of named tensors that has a value that is not finite, and the sum of its values.
-fn first_not_finite(mut named: impl Iterator<Item = (String, Tensor)>) -> Option<(String, f64)> {
-    named.find_map(|(name, tensor)| {
-        let sum = tch::no_grad(|| tensor.sum(Kind::Double).double_value(&[]));
-        (!sum.is_finite()).then_some((name, sum))
-    })
 }

@@ -12,9 +12,11 @@ mod config_file;
 mod error;
 mod evaluate;
 mod facts;
+mod finite;
 mod folder;
 mod learner;
 mod meters;
+mod model;
 mod moving_sample;
 mod optimizer;
 mod plan;
@@ -37,7 +39,8 @@ pub use error::TrainError;
 pub use evaluate::{HeldOut, evaluate};
 pub use facts::{build_facts, machine_facts, model_facts};
 pub use folder::{check_tokenizer, load_tokenizer};
-pub use learner::{Learner, LearnerConfig, Model, StepReport};
+pub use learner::{Learner, LearnerConfig, StepReport};
+pub use model::Model;
 pub use optimizer::{
     Adafactor, AdafactorConfig, AdamW, AdamWConfig, Decay, Muon, MuonConfig, Optimizer, OptimizerConfig,
     ParameterGroup,

@@ -124,7 +124,7 @@ impl Trainer {
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         let batch = match self.batches.next_batch() {
             Ok(batch) => batch,
-            Err(error) => return Err(self.learner.give_up(error.into())),
+            Err(error) => return self.learner.give_up(error.into()),
         };
         self.began_documents = batch.start_of_sequence.contains(&true);
         self.learner.step(&batch.split(self.config.train.num_parts()))

@@ -8,9 +8,12 @@ use std::{
 use tch::{Kind, Tensor};
 
 use super::{
-    GroupError, Rendezvous, nccl, reason,
-    rendezvous::{Address, host_name, millis},
-    store::{Store, done, text},
+    GroupError, Rendezvous,
+    card::Address,
+    nccl,
+    network::host_name,
+    reason,
+    store::{Store, done, millis, text},
 };
 use crate::{ffi, raw};
 

@@ -1,7 +1,9 @@
 //! Processes that train together, through c10d, libtorch's own distributed engine.
 
+mod card;
 mod group;
 mod nccl;
+mod network;
 mod reducer;
 mod rendezvous;
 mod store;

@@ -1,15 +1,20 @@
 //! How processes find each other: the environment that torchrun sets.
 
 use std::{
-    fmt, fs,
-    net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
-    process, thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
 };
 
-use super::{GroupError, ProcessGroup, reason, store::Store};
+use super::{
+    GroupError, ProcessGroup,
+    card::{Address, Card},
+    network::{await_master, host_name, local_address},
+    reason,
+    store::Store,
+};
 
-/// Time between two looks at the store or the master.
+/// Time between two looks at the store.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Which process of how many this is, and where they meet.
@@ -106,13 +111,13 @@ impl Rendezvous {
             let free = TcpListener::bind(("0.0.0.0", *port)).map(drop);
             let serve = |reason| GroupError::Serve { port: *port, reason };
             free.map_err(|error| serve(error.to_string()))?;
-            return Store::serve((host, *port), millis(timeout)).map_err(|e| serve(reason(&e)));
+            return Store::serve((host, *port), timeout).map_err(|e| serve(reason(&e)));
         }
         let (rank, port) = (*rank, *port);
         let secs = timeout.as_secs();
         let master = |reason| GroupError::Master { rank, host: host.clone(), port, secs, reason };
         await_master((host, port), timeout).map_err(master)?;
-        Store::connect((host, port), millis(timeout)).map_err(|error| master(reason(&error)))
+        Store::connect((host, port), timeout).map_err(|error| master(reason(&error)))
     }
 
     /// Opens a session, waits until all others are in it, and lets them begin. Returns its name.
@@ -184,12 +189,10 @@ impl Rendezvous {
                 second: "one that came later".into(),
             });
         }
-        let host = |card: &Card| card.place.split(' ').next().unwrap_or_default().to_owned();
-        if cards.iter().any(|card| host(card) != host(own))
-            && let Some(lonely) = cards.iter().position(|card| card.address.starts_with("127."))
-        {
-            let (address, host) = (cards[lonely].address.clone(), host(&cards[lonely]));
-            return Err(GroupError::Loopback { rank: lonely, host, address });
+        let has_several_hosts = cards.iter().any(|card| card.host() != own.host());
+        if let Some(rank) = cards.iter().position(Card::is_loopback).filter(|_| has_several_hosts) {
+            let (host, address) = (cards[rank].host().to_owned(), cards[rank].address.clone());
+            return Err(GroupError::Loopback { rank, host, address });
         }
         Ok(cards.into_iter().map(|card| card.token).collect())
     }
@@ -226,48 +229,6 @@ impl Rendezvous {
     }
 }
 
-/// Where other processes reach this one.
-#[derive(Debug, Clone)]
-pub(super) enum Address {
-    /// An address of this host.
-    Ip(String),
-    /// Whatever address this network interface has.
-    Interface(String),
-}
-
-/// What a process says of itself.
-#[derive(Debug, Clone)]
-struct Card {
-    world_size: usize,
-    address: String,
-    /// No two processes have the same.
-    token: String,
-    /// Host and number of the process.
-    place: String,
-}
-
-impl Card {
-    fn new(world_size: usize, address: &Address) -> Self {
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-        let (Address::Ip(address) | Address::Interface(address)) = address.clone();
-        let place = format!("{} (process {})", host_name(), process::id());
-        Self { world_size, address, token: format!("{nanos:x}-{:x}", process::id()), place }
-    }
-
-    fn parse(text: &str) -> Self {
-        let mut words = text.splitn(4, ' ').map(str::to_owned);
-        let mut next = || words.next().unwrap_or_default();
-        Self { world_size: next().parse().unwrap_or(0), address: next(), token: next(), place: next() }
-    }
-}
-
-impl fmt::Display for Card {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { world_size, address, token, place } = self;
-        write!(f, "{world_size} {address} {token} {place}")
-    }
-}
-
 /// Asks for a value until it is there or the time is over.
 fn await_value<T>(
     timeout: Duration,
@@ -280,48 +241,4 @@ fn await_value<T>(
             value => return Ok(value),
         }
     }
-}
-
-/// Waits until somebody listens at the master's address.
-fn await_master(master: (&str, u16), timeout: Duration) -> Result<(), String> {
-    let start = Instant::now();
-    loop {
-        let left = timeout.saturating_sub(start.elapsed()).max(PAUSE);
-        let connected = master.to_socket_addrs().and_then(|addresses| {
-            let mut last = std::io::Error::other("no address");
-            for address in addresses {
-                match TcpStream::connect_timeout(&address, left) {
-                    Ok(_) => return Ok(()),
-                    Err(error) => last = error,
-                }
-            }
-            Err(last)
-        });
-        match connected {
-            Ok(()) => return Ok(()),
-            Err(error) if start.elapsed() >= timeout => return Err(error.to_string()),
-            Err(_) => thread::sleep(PAUSE * 5),
-        }
-    }
-}
-
-/// Returns the address of this host on the way to the master: there the others can reach it.
-fn local_address(master: (&str, u16)) -> std::io::Result<String> {
-    let Some(address) = master.to_socket_addrs()?.next() else {
-        return Err(std::io::Error::other(format!("no address of {}", master.0)));
-    };
-    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(address)?; // Sends nothing.
-    Ok(socket.local_addr()?.ip().to_string())
-}
-
-/// Returns the name of this host.
-pub(super) fn host_name() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "an unknown host".into() } else { name.trim().into() }
-}
-
-pub(super) fn millis(time: Duration) -> i64 {
-    time.as_millis().try_into().unwrap_or(i64::MAX)
 }

@@ -1,6 +1,9 @@
 //! Values by name that all processes see: c10d's store on TCP.
 
-use std::ffi::{CString, c_int, c_void};
+use std::{
+    ffi::{CString, c_int, c_void},
+    time::Duration,
+};
 
 use tch::Tensor;
 
@@ -12,21 +15,21 @@ pub(super) struct Store(pub(super) *mut c_void);
 
 impl Store {
     /// Serves the store at this port.
-    pub(super) fn serve(at: (&str, u16), timeout_ms: i64) -> Result<Self, String> {
-        Self::open(at, 1, timeout_ms)
+    pub(super) fn serve(at: (&str, u16), timeout: Duration) -> Result<Self, String> {
+        Self::open(at, 1, timeout)
     }
 
     /// Connects to the store that another process serves.
-    pub(super) fn connect(to: (&str, u16), timeout_ms: i64) -> Result<Self, String> {
-        Self::open(to, 0, timeout_ms)
+    pub(super) fn connect(to: (&str, u16), timeout: Duration) -> Result<Self, String> {
+        Self::open(to, 0, timeout)
     }
 
-    fn open((host, port): (&str, u16), serves: c_int, timeout_ms: i64) -> Result<Self, String> {
+    fn open((host, port): (&str, u16), serves: c_int, timeout: Duration) -> Result<Self, String> {
         let (host, prefix, mut store) = (text(host), text("brt"), std::ptr::null_mut());
         let prefix = prefix.as_ptr();
         // SAFETY: the texts live for the call, `store` receives a store that we own.
         done(unsafe {
-            ffi::brt_store_open(host.as_ptr(), port.into(), serves, timeout_ms, prefix, &mut store)
+            ffi::brt_store_open(host.as_ptr(), port.into(), serves, millis(timeout), prefix, &mut store)
         })?;
         Ok(Self(store))
     }
@@ -77,4 +80,9 @@ pub(super) fn text(text: &str) -> CString {
 /// Returns libtorch's message where a call failed.
 pub(super) fn done(status: c_int) -> Result<(), String> {
     if status == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Returns a time as C++ takes it.
+pub(super) fn millis(time: Duration) -> i64 {
+    time.as_millis().try_into().unwrap_or(i64::MAX)
 }

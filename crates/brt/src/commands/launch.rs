@@ -30,7 +30,8 @@ pub(super) fn run(arguments: &LaunchArguments, overrides: &[Override]) -> Result
     let stop = interrupt::listen("stopping all processes after this step; a second signal ends at once")?;
     let mut command = arguments.command.clone();
     command.extend(overrides.iter().map(|o| format!("--{}={}", o.key, o.value)));
-    for attempt in 0.. {
+    let mut attempt = 0;
+    loop {
         if attempt > 0 && !command.iter().any(|word| word == "--resume") {
             command.insert(1, "--resume".into());
         }
@@ -40,6 +41,7 @@ pub(super) fn run(arguments: &LaunchArguments, overrides: &[Override]) -> Result
             End::Stopped(code) => return Ok(ExitCode::from(code)),
             End::Failed { rank, status } if attempt < arguments.max_restarts && !is_set(&stop) => {
                 let left = arguments.max_restarts - attempt;
+                attempt += 1;
                 output::line(format!(
                     "rank {rank} ended with {status}: starting all anew ({left} restarts left)"
                 ));
@@ -49,7 +51,6 @@ pub(super) fn run(arguments: &LaunchArguments, overrides: &[Override]) -> Result
             }
         }
     }
-    unreachable!("attempts end")
 }
 
 /// How all processes ended.

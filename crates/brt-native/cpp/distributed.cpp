@@ -2,6 +2,7 @@
 // sums of gradients while the backward pass goes on. Functions return 0, or 1 with brt_last_error() set.
 #define USE_C10D_GLOO
 #include <ATen/ATen.h>
+#include <c10/util/Logging.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/utils/lambda_post_hook.h>
 #include <torch/csrc/autograd/variable.h>
@@ -12,6 +13,7 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -39,7 +41,7 @@ struct Group {
 class Reducer {
  public:
   Reducer(c10::intrusive_ptr<c10d::ProcessGroup> processes, std::vector<at::Tensor> parameters, size_t bucket_bytes)
-      : processes(std::move(processes)), parameters(std::move(parameters)), views(this->parameters.size()),
+      : processes(std::move(processes)), parameters(std::move(parameters)), gradients(this->parameters.size()),
         num_expected(this->parameters.size(), 0), num_seen(this->parameters.size(), 0) {
     at::NoGradGuard no_grad;
     // The first bucket is small, so that the network has something to do soon. Gradients come in reverse order.
@@ -54,7 +56,7 @@ class Reducer {
       for (size_t i : indices) {
         const size_t idx = this->parameters.size() - 1 - i;
         const auto& p = this->parameters[idx];
-        views[idx] = bucket.sum.narrow(0, offset, p.numel()).view(p.sizes());
+        gradients[idx] = bucket.sum.narrow(0, offset, p.numel()).view(p.sizes());
         offset += p.numel();
         bucket.members.push_back(idx);
       }
@@ -76,6 +78,15 @@ class Reducer {
     for (auto& [key, node] : hooks) node->del_post_hook(key);
   }
 
+  // Makes all gradients zero. They stay where they are, and the backward pass adds to them there.
+  void clear() {
+    std::lock_guard<std::mutex> lock(mutex);
+    at::NoGradGuard no_grad;
+    for (auto& bucket : buckets) bucket.sum.zero_();
+    for (size_t idx = 0; idx < parameters.size(); idx++)
+      if (is_learning || num_expected[idx] > 0) parameters[idx].mutable_grad() = gradients[idx];
+  }
+
   void begin() {
     std::lock_guard<std::mutex> lock(mutex);
     std::fill(num_seen.begin(), num_seen.end(), 0);
@@ -87,8 +98,7 @@ class Reducer {
     std::lock_guard<std::mutex> lock(mutex);
     is_last_part = false;
     // In the first step it learns how often each parameter gets a gradient.
-    if (is_learning) num_expected = num_seen;
-    is_learning = false;
+    if (is_learning) learn();
     if (num_seen != num_expected && error.empty())
       error = "expected each parameter to get as many gradients as in the first step, got fewer";
     for (; next < buckets.size(); next++) start(buckets[next]);
@@ -101,13 +111,13 @@ class Reducer {
 
  private:
   struct Bucket {
-    at::Tensor sum;  // Views of it are the gradients.
+    at::Tensor sum;  // The gradients are views of it.
     std::vector<size_t> members;
   };
 
   const c10::intrusive_ptr<c10d::ProcessGroup> processes;
   const std::vector<at::Tensor> parameters;
-  std::vector<at::Tensor> views;
+  std::vector<at::Tensor> gradients;
   std::vector<Bucket> buckets;
   std::vector<std::pair<uintptr_t, std::shared_ptr<torch::autograd::Node>>> hooks;
   std::mutex mutex;
@@ -117,6 +127,14 @@ class Reducer {
   size_t next = 0;
   int64_t num_bytes = 0;
   bool is_last_part = false, is_learning = true;
+
+  // Parameters that got no gradient in the first step never do, and have none.
+  void learn() {
+    num_expected = num_seen;
+    is_learning = false;
+    for (size_t idx = 0; idx < parameters.size(); idx++)
+      if (num_expected[idx] == 0) parameters[idx].mutable_grad().reset();
+  }
 
   // A gradient was added to that of a parameter.
   void added(size_t idx) {
@@ -131,16 +149,6 @@ class Reducer {
   }
 
   void start(Bucket& bucket) {
-    at::NoGradGuard no_grad;
-    for (size_t idx : bucket.members) {
-      auto& gradient = parameters[idx].mutable_grad();
-      if (gradient.defined()) {
-        views[idx].copy_(gradient);
-        gradient = views[idx];
-      } else {
-        views[idx].zero_();
-      }
-    }
     if (!error.empty()) return;
     try {
       std::vector<at::Tensor> sums{bucket.sum};
@@ -164,6 +172,8 @@ extern "C" {
 // Serves the store on this port, or connects to the one that another process serves.
 int brt_store_open(const char* host, int port, int serve, int64_t timeout_ms, const char* prefix, Store** out) {
   return guarded([&] {
+    // A host without a name is no reason for a warning at each connection.
+    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(port);
     options.isServer = serve;
@@ -227,6 +237,22 @@ int brt_all_reduce(Group* group, tensor x) {
   });
 }
 
+// The sum of a few numbers, in place, on the CPU. Gloo's own sum takes 2 (n - 1) messages one after the other, around a ring.
+// Here rank 0 gathers the numbers of all at once, and their sums go down a tree of log2(n) messages.
+int brt_sum_few(Group* group, tensor x) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto& processes = *group->processes;
+    std::vector<at::Tensor> own{*x};
+    std::vector<std::vector<at::Tensor>> all;
+    const auto rows = at::empty({processes.getSize(), x->numel()}, x->options());
+    if (processes.getRank() == 0) all.push_back(rows.unbind(0));
+    processes.gather(all, own)->wait();
+    if (processes.getRank() == 0) at::sum_out(own[0], rows, 0);
+    processes.broadcast(own)->wait();
+  });
+}
+
 int brt_broadcast(Group* group, tensor* tensors, size_t n, int root) {
   return guarded([&] {
     at::NoGradGuard no_grad;
@@ -255,6 +281,11 @@ int brt_reducer_new(Group* group, tensor* parameters, size_t n, int64_t bucket_b
     c10d::verify_params_across_processes(group->processes, p, {});
     *out = new Reducer(group->processes, p, static_cast<size_t>(bucket_bytes));
   });
+}
+
+// Makes the gradients zero, before the first backward pass of a step.
+int brt_reducer_clear(Reducer* reducer) {
+  return guarded([&] { reducer->clear(); });
 }
 
 // The backward pass that comes is the last one of the step: its gradients are summed, with those that are there.

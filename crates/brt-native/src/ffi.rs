@@ -92,6 +92,7 @@ unsafe extern "C" {
     pub(crate) fn brt_group_free(group: *mut c_void);
     pub(crate) fn brt_group_processes(group: *mut c_void) -> *mut c_void;
     pub(crate) fn brt_all_reduce(group: *mut c_void, x: *mut C_tensor) -> c_int;
+    pub(crate) fn brt_sum_few(group: *mut c_void, x: *mut C_tensor) -> c_int;
     pub(crate) fn brt_broadcast(
         group: *mut c_void,
         tensors: *mut *mut C_tensor,
@@ -112,6 +113,7 @@ unsafe extern "C" {
         bucket_bytes: i64,
         out: *mut *mut c_void,
     ) -> c_int;
+    pub(crate) fn brt_reducer_clear(reducer: *mut c_void) -> c_int;
     pub(crate) fn brt_reducer_begin(reducer: *mut c_void) -> c_int;
     pub(crate) fn brt_reducer_wait(reducer: *mut c_void, num_bytes: *mut i64) -> c_int;
     pub(crate) fn brt_reducer_free(reducer: *mut c_void);

@@ -163,7 +163,10 @@ impl<M: Model> Learner<M> {
     /// Returns the sum of this process's losses and the states after them, and leaves the gradient of the mean loss of all,
     /// or its sums under way.
     fn add_gradients(&mut self, parts: &[M::Batch], num_scored: u64) -> (f64, Vec<M::State>) {
-        brt_native::drop_gradients(self.parameters.iter().map(|(_, p)| p));
+        match &mut self.reducer {
+            Some(reducer) => reducer.clear(),
+            None => brt_native::drop_gradients(self.parameters.iter().map(|(_, p)| p)),
+        }
         let (mut loss_nats, mut after) = (0., vec![]);
         for (idx, (batch, before)) in parts.iter().zip(&self.states).enumerate() {
             // Dropout depends on seed, step and rows alone: a resumed run draws what the uninterrupted one would, and parts

@@ -68,10 +68,10 @@ impl World {
 
     /// Returns the sums of numbers over all processes, the same to the last bit on each.
     pub(crate) fn sum<const N: usize>(&self, numbers: [f64; N]) -> Result<[f64; N], TrainError> {
-        let Some(group) = &self.group else { return Ok(numbers) };
-        let sums = Tensor::from_slice(&numbers);
-        group.all_reduce(&sums)?;
-        Ok(std::array::from_fn(|i| sums.double_value(&[i as i64])))
+        Ok(match &self.group {
+            Some(group) => group.sum(numbers)?,
+            None => numbers,
+        })
     }
 
     /// Returns whether any process says yes.
@@ -82,8 +82,8 @@ impl World {
     /// Makes the parameters those of rank 0, and returns what sums their gradients; `None` for one process.
     pub(crate) fn reducer(&self, parameters: &[Tensor]) -> Result<Option<GradientReducer>, TrainError> {
         let Some(group) = &self.group else { return Ok(None) };
-        if parameters.first().is_some_and(|p| p.device().is_cuda()) {
-            group.add_gpus()?;
+        if let Some(gpu) = parameters.first().map(Tensor::device).filter(|device| device.is_cuda()) {
+            group.add_gpus(gpu)?;
         }
         let reducer = GradientReducer::new(Rc::clone(group), parameters)?;
         tch::no_grad(|| group.broadcast(parameters, 0))?;

@@ -26,15 +26,15 @@ pub(super) fn link(root: &Path, choice: Choice) -> Result<Choice> {
         return Err(failure);
     }
     write_json(&part.join("brt-setup.json"), &choice)?;
-    replace(root)?;
+    replace(root, ".libtorch")?;
     Ok(choice)
 }
 
-/// Puts the finished `.libtorch.part` in the place of `.libtorch`.
-pub(super) fn replace(root: &Path) -> Result {
-    let folder = root.join(".libtorch");
+/// Puts the finished folder `NAME.part` in the place of `NAME`.
+pub(super) fn replace(root: &Path, name: &str) -> Result {
+    let folder = root.join(name);
     remove(&folder)
-        .and_then(|()| fs::rename(root.join(".libtorch.part"), &folder))
+        .and_then(|()| fs::rename(root.join(format!("{name}.part")), &folder))
         .context(|| format!("replacing {}", folder.display()))
 }
 

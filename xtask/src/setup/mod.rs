@@ -8,6 +8,7 @@ mod link;
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use brt_report::{read_json, write_json};
@@ -63,15 +64,36 @@ pub(crate) fn run(root: &Path, force: bool) -> Result {
     if cfg!(not(all(target_os = "linux", target_env = "gnu"))) {
         return fail("brt builds on Linux with glibc only: use such a machine or a container on it");
     }
-    // Two setups at once would write over each other. A file system without locks is no reason to stop.
-    let lock = File::open(root).context(|| format!("opening {}", root.display()))?;
-    let _ = lock.lock();
+    let _lock = lock(root)?;
     let choice = match current(root, &find::wish(root)?) {
         Some(choice) if !force => choice,
         _ => install(root)?,
     };
     ui::line(&choice.describe());
     Ok(())
+}
+
+/// Makes sure that `.nccl` has the headers that brt is built with for several GPUs.
+pub(crate) fn add_nccl(root: &Path, force: bool) -> Result {
+    let _lock = lock(root)?;
+    if force || !root.join(".nccl/nccl.h").exists() {
+        download::download_nccl(root)?;
+        // A build script cannot watch for a folder that is not there: cargo looks at when it was changed itself.
+        let script = root.join("crates/brt-native/build.rs");
+        let touched = File::options().append(true).open(&script);
+        touched
+            .and_then(|file| file.set_modified(SystemTime::now()))
+            .context(|| format!("touching {}", script.display()))?;
+    }
+    ui::line("headers of CUDA and NCCL at .nccl: the next build is one for several GPUs");
+    Ok(())
+}
+
+/// Waits for another setup: two at once would write over each other. A file system without locks is no reason to stop.
+fn lock(root: &Path) -> Result<File> {
+    let lock = File::open(root).context(|| format!("opening {}", root.display()))?;
+    let _ = lock.lock();
+    Ok(lock)
 }
 
 /// Returns the choice behind `.libtorch`, where it is whole and still what the user wishes.

@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use super::{Choice, Source, check::check, current, download::explain, find::Wish};
+use super::{Choice, Source, check::check, current, download::LIBTORCH, find::Wish};
 
 /// Writes the files that `check` looks at.
 fn fake_libtorch(folder: &Path, version: &str, symbol: &str) {
@@ -68,7 +68,7 @@ fn errors_of_pip_become_one_sentence() {
         ),
         ("", "pip could not download libtorch: no message"),
     ] {
-        let text = explain(stderr);
+        let text = LIBTORCH.explain(stderr);
         assert!(text.starts_with(expected), "{text}");
         assert_eq!(text.lines().count(), 1);
     }

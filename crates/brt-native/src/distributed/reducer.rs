@@ -44,8 +44,15 @@ impl GradientReducer {
         Ok(Self { raw: reducer, group })
     }
 
-    /// Says that the backward pass that comes has the last gradients of the step. Those that parameters have already are
-    /// summed with them.
+    /// Makes all gradients zero, before the first backward pass of a step. They have one place for the whole training, that of
+    /// their sums.
+    pub fn clear(&mut self) {
+        // SAFETY: the reducer lives.
+        crate::check(unsafe { ffi::brt_reducer_clear(self.raw) });
+    }
+
+    /// Says that the backward pass that comes has the last gradients of the step. Those of earlier ones, since
+    /// [`Self::clear`], are summed with them.
     pub fn begin(&mut self) {
         // SAFETY: the reducer lives.
         crate::check(unsafe { ffi::brt_reducer_begin(self.raw) });

@@ -92,6 +92,15 @@ fn operations_reach_all_processes() {
             let x = Tensor::from_slice(&[1., rank]);
             group.all_reduce(&x).unwrap();
             assert_eq!(x, Tensor::from_slice(&[n, n * (n - 1.) / 2.]));
+            // Sums of numbers are the same to the last bit, whatever the order of their terms.
+            let third = 1. / (3. + rank);
+            let [ranks, nan, thirds] =
+                group.sum([rank, if rank == 0. { f64::NAN } else { 0. }, third]).unwrap();
+            assert!(ranks == n * (n - 1.) / 2. && nan.is_nan());
+            let all = group.all_gather(&Tensor::from_slice(&[thirds])).unwrap();
+            assert!(all.iter().all(|other| other.double_value(&[0]).to_bits() == thirds.to_bits()));
+            let expected: f64 = (0..world_size).map(|rank| 1. / (3. + rank as f64)).sum();
+            assert!((thirds - expected).abs() < 1e-15);
             let last = world_size - 1;
             let tensors = [Tensor::from_slice(&[rank, 7.]), Tensor::from_slice(&[rank])];
             group.broadcast(&tensors, last).unwrap();
@@ -107,7 +116,7 @@ fn operations_reach_all_processes() {
             group.barrier().unwrap();
             // On this machine is no GPU, and perhaps no NCCL in this program.
             if !tch::Cuda::is_available() {
-                let error = group.add_gpus().unwrap_err().to_string();
+                let error = group.add_gpus(Device::Cuda(0)).unwrap_err().to_string();
                 assert!(error.contains("expected NCCL for several processes on GPUs, got none: "), "{error}");
                 eprintln!("{error}");
             }
@@ -147,7 +156,8 @@ fn check_gradients(group: &Rc<ProcessGroup>, num_parts: usize, is_recomputed: bo
     let (w, whole) = (weights(), weights());
     let mut reducer = GradientReducer::with_buckets_of(64, Rc::clone(group), &w).unwrap();
     for step in 0..4 {
-        crate::drop_gradients(w.iter().chain(&whole));
+        reducer.clear();
+        crate::drop_gradients(&whole);
         let batch = values(f64::from(step), &[12, 5]);
         let rows = 12 / (group.world_size() * num_parts) as i64;
         for part in 0..num_parts {

@@ -2,7 +2,7 @@
 # Fills target/gpu with what run.py needs on a machine without Rust: programs and a text, 40 MB.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-cargo xtask setup
+cargo xtask setup --nccl
 export LIBTORCH="$PWD/.libtorch"
 cargo build --release --workspace --bins
 mkdir -p target/gpu/text

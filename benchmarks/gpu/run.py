@@ -33,7 +33,7 @@ ROWS = [
 LARGE_ROWS = {"xl2048", "memorizing_32k", "memorizing_64k"}
 
 # Seconds that each part may take.
-LIMITS = {"machine": 30, "golden": 60, "steps": 180, "peers": 100, "compare": 110}
+LIMITS = {"machine": 20, "golden": 50, "steps": 170, "peers": 90, "processes": 50, "compare": 100}
 
 TINY = """
 [model]
@@ -104,6 +104,13 @@ def parts(args, out):
     # The port is there only where somebody has installed it.
     has_port = importlib.util.find_spec("block_recurrent_transformer_pytorch") is not None
     yield "peers", [peers + ["--contestants", "brt,plain,port" if has_port else "brt,plain"]]
+    # A process for each GPU, also where there is one: NCCL's sums are then of one process.
+    num_gpus = max(len(list(pathlib.Path("/dev").glob("nvidia[0-9]*"))), 1) if on_gpu else 2
+    equal = [sys.executable, ROOT / "benchmarks/distributed/equal.py", "--brt", brt, "--text", PROGRAMS / "text",
+             "--nproc", str(num_gpus), "--device", "cuda" if on_gpu else "cpu", "--out", out / "processes"]
+    if not args.tiny:
+        equal += ["--config", ROOT / "benchmarks/gpu/peers.toml", "--train.precision=bf16", f"--data.batch={4 * num_gpus}"]
+    yield "processes", [equal]
     minutes = "0.3" if args.tiny else "1.2"
     yield "compare", [[xtask, "compare", "--minutes", minutes, "--jobs", "1", "--out", out / "compare",
                        "--corpus", f"folder:{PROGRAMS / 'text'}"]]

@@ -6,6 +6,7 @@ Prints and writes equal.json; the exit code is 1 where losses differ by more tha
 """
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,8 @@ def main():
     train = ["train", a.config, "--data", corpus, "--device", a.device, "--steps", STEPS, "--threads", 1]
     train += ["--model.vocab_size=260", "--train.validate_every=0", "--train.statistics_every=0", "--train.log_every=1"]
     train += [f"--train.checkpoint_every={STEPS}", "--schedule.num_warmup_steps=2", "--evaluation.num_batches=1", *overrides]
+    for name in ("one", "several"):
+        shutil.rmtree(a.out / name, ignore_errors=True)
     run([a.brt, *train, "--out", a.out / "one", f"--train.accumulate={a.nproc}"])
     run([a.brt, "launch", "--nproc", a.nproc, *train, "--out", a.out / "several"])
     one, several = [json.loads((a.out / name / "result.json").read_text()) for name in ("one", "several")]

@@ -41,6 +41,7 @@ def main():
             "throughput": {name: throughput(place, a.rounds, *kind) for name, kind in CONFIGS.items()},
             "all_reduce_loopback": all_reduce(lambda rank: [], "127.0.0.1"),
             "links": [over_link(place, *kind) for kind in LINKS],
+            "small_sums": [small_sums(n) for n in (2, 4, 8, 16)],
         }
     (a.out / "measure.json").write_text(json.dumps(result, indent=1) + "\n")
 
@@ -100,22 +101,32 @@ def throughput(place, rounds, config, overrides, steps):
     return {**summary, "speedup_of_2_processes": one / two, "efficiency": one / two / 2}
 
 
-def processes(command, enter, host):
-    """Runs a command as rank 0 and rank 1, each in its place, and returns what rank 0 printed."""
+def processes(command, enter, host, n=2):
+    """Runs a command as so many ranks, each in its place, and returns what rank 0 printed."""
     port = str(20_000 + os.getpid() % 8000)
-    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": host, "MASTER_PORT": port, "OMP_WAIT_POLICY": "passive"}
+    environment = {"WORLD_SIZE": str(n), "MASTER_ADDR": host, "MASTER_PORT": port, "OMP_WAIT_POLICY": "passive"}
     start = lambda rank: subprocess.Popen(
         [str(word) for word in [*enter(rank), *command]],
         env={**os.environ, **environment, "RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    ranks = [start(0), start(1)]
+    ranks = [start(rank) for rank in range(n)]
     outputs = [rank.communicate() for rank in ranks]
     if any(rank.returncode for rank in ranks):
         raise SystemExit("\n".join(error for _, error in outputs))
     return outputs[0][0]
 
 
-def all_reduce(enter, host):
-    return [json.loads(line) for line in processes([ALL_REDUCE], enter, host).splitlines()]
+def all_reduce(enter, host, n=2):
+    return [json.loads(line) for line in processes([ALL_REDUCE], enter, host, n).splitlines()]
+
+
+def small_sums(n):
+    """What processes on two hosts 5 ms apart wait for a few numbers: around Gloo's ring, 16 of four bytes, and by the tree."""
+    with Link(5) as link:
+        sums = all_reduce(lambda rank: link.enter(rank * 2 // n), "10.78.0.1", n)
+    ring = next(line["median_secs"] for line in sums if line.get("bytes") == 64)
+    tree = next(line["median_secs"] for line in sums if "numbers" in line)
+    print(n, ring, tree, flush=True)
+    return {"num_processes": n, "delay_ms": 5, "ring_secs": ring, "tree_secs": tree}
 
 
 def over_link(place, delay_ms, mbit):
@@ -128,8 +139,9 @@ def over_link(place, delay_ms, mbit):
         step = training(place, "run")
     predicted = lambda size: 4 * delay_ms / 1e3 + size * 8 / (mbit * 1e6)
     for line in sums:
-        line["predicted_secs"] = round(predicted(line["bytes"]), 6)
-    print(delay_ms, mbit, sums[-1], step, flush=True)
+        if "bytes" in line:
+            line["predicted_secs"] = round(predicted(line["bytes"]), 6)
+    print(delay_ms, mbit, sums[-2], step, flush=True)
     return {"delay_ms": delay_ms, "mbit": mbit, "all_reduce": sums, "training": step, "predicted_sum_of_gradients_secs": predicted(step["reduced_bytes"])}
 
 

@@ -4,12 +4,11 @@ use tch::{Kind, Tensor};
 
 use crate::Model;
 
-/// Returns whether all values of all states are finite: one number is read from the device.
-pub(crate) fn are_finite<M: Model>(states: &[M::State]) -> bool {
+/// Returns the sum of all values of all states, which is finite where each of them is; `None` without states.
+pub(crate) fn sum_of_states<M: Model>(states: &[M::State]) -> Option<Tensor> {
     let tensors = named_states::<M>(states, "").map(|(_, tensor)| tensor);
-    let sums: Vec<Tensor> =
-        tensors.filter(Tensor::is_floating_point).map(|x| x.detach().sum(Kind::Double)).collect();
-    sums.is_empty() || Tensor::stack(&sums, 0).sum(Kind::Double).double_value(&[]).is_finite()
+    let sums = tensors.filter(Tensor::is_floating_point).map(|x| x.detach().sum(Kind::Double));
+    sums.reduce(|sum, other| sum + other)
 }
 
 /// Returns the tensors of states, named with their place.

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use brt_native::GradientReducer;
 use brt_ops::init::seeded;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
     Model, NonFinite, Optimizer, OptimizerConfig, ScheduleConfig, TrainError, World,
-    finite::{are_finite, first_not_finite, named_states},
+    finite::{first_not_finite, named_states, sum_of_states},
 };
 
 /// How a [`Learner`] trains.
@@ -43,7 +43,7 @@ pub struct StepReport {
     pub is_skipped: bool,
     /// Bytes of gradients that were summed over processes.
     pub reduced_bytes: u64,
-    /// Time from the end of the backward pass to the end of those sums, in seconds.
+    /// Time from the end of the backward pass to the end of those sums, in seconds; on GPUs what is left of that pass counts, too.
     pub reduce_secs: f64,
     /// Whether this was asked to be the last step ([`Learner::request_stop`]) on any process.
     pub is_stop_requested: bool,
@@ -124,9 +124,10 @@ impl<M: Model> Learner<M> {
         let (reduced_bytes, reduce_secs) = self.await_sums()?;
         // What all must decide alike is summed: the loss, how many have a state that is not finite or want to stop, and the
         // gradient norm of rank 0, for its last bits may be others on another processor.
+        let norm = if self.world.is_main() { self.gradient_norm() } else { None };
+        let [loss_nats, states, norm] = read([loss_nats, sum_of_states::<M>(&after), norm]);
         let flag = |is_set: bool| f64::from(u8::from(is_set));
-        let [is_broken, is_last] = [!are_finite::<M>(&after), self.is_stop_requested].map(flag);
-        let norm = if self.world.is_main() { self.gradient_norm() } else { 0. };
+        let [is_broken, is_last] = [!states.is_finite(), self.is_stop_requested].map(flag);
         let [loss_nats, num_broken, num_last, gradient_norm] =
             self.world.sum([loss_nats, is_broken, is_last, norm])?;
         let is_skipped = !(loss_nats.is_finite() && gradient_norm.is_finite() && num_broken == 0.);
@@ -162,12 +163,12 @@ impl<M: Model> Learner<M> {
 
     /// Returns the sum of this process's losses and the states after them, and leaves the gradient of the mean loss of all,
     /// or its sums under way.
-    fn add_gradients(&mut self, parts: &[M::Batch], num_scored: u64) -> (f64, Vec<M::State>) {
+    fn add_gradients(&mut self, parts: &[M::Batch], num_scored: u64) -> (Option<Tensor>, Vec<M::State>) {
         match &mut self.reducer {
             Some(reducer) => reducer.clear(),
             None => brt_native::drop_gradients(self.parameters.iter().map(|(_, p)| p)),
         }
-        let (mut loss_nats, mut after) = (0., vec![]);
+        let (mut losses, mut after) = (vec![], vec![]);
         for (idx, (batch, before)) in parts.iter().zip(&self.states).enumerate() {
             // Dropout depends on seed, step and rows alone: a resumed run draws what the uninterrupted one would, and parts
             // of one process what as many processes would.
@@ -180,12 +181,12 @@ impl<M: Model> Learner<M> {
             let (nats, state) = brt_native::segments(|segments| {
                 let (nats, state) = seeded(self.seed, &stream, || self.model.loss(batch, before, segments));
                 segments.backward(&(&nats / num_scored.max(1) as f64));
-                (nats.double_value(&[]), M::detach(&state)) // Backpropagation through time ends with the segment.
+                (nats.detach(), M::detach(&state)) // Backpropagation through time ends with the segment.
             });
-            loss_nats += nats;
+            losses.push(nats.to_kind(Kind::Double));
             after.push(state);
         }
-        (loss_nats, after)
+        (losses.into_iter().reduce(|sum, nats| sum + nats), after)
     }
 
     /// Waits for the sums of gradients over all processes; returns the number of their bytes, and the time in seconds.
@@ -257,13 +258,10 @@ impl<M: Model> Learner<M> {
         other.map_or(Ok(()), |rank| Err(TrainError::Diverged { step: self.num_steps, rank }))
     }
 
-    fn gradient_norm(&self) -> f64 {
+    fn gradient_norm(&self) -> Option<Tensor> {
         let gradients = self.gradients();
         let squares: Vec<Tensor> = gradients.iter().map(|(_, g)| g.square().sum(Kind::Float)).collect();
-        if squares.is_empty() {
-            return 0.;
-        }
-        tch::no_grad(|| Tensor::stack(&squares, 0).sum(Kind::Float).sqrt().double_value(&[]))
+        (!squares.is_empty()).then(|| Tensor::stack(&squares, 0).sum(Kind::Float).sqrt())
     }
 
     /// Scales gradients of this norm down to the largest that is allowed.
@@ -294,4 +292,13 @@ impl<M: Model> Learner<M> {
         let number = [loss, norm].into_iter().find(|(_, number)| !number.is_finite());
         first.or(number).unwrap_or_else(elsewhere)
     }
+}
+
+/// Reads scalars, zero where there is none: the one time in a step that it waits for the device.
+fn read<const N: usize>(scalars: [Option<Tensor>; N]) -> [f64; N] {
+    let scalars: [_; N] = scalars.map(|x| x.map(|x| x.to_kind(Kind::Double)));
+    let Some(device) = scalars.iter().flatten().map(Tensor::device).next() else { return [0.; N] };
+    let scalars = scalars.map(|x| x.unwrap_or_else(|| Tensor::zeros([], (Kind::Double, device))));
+    let numbers = tch::no_grad(|| Tensor::stack(&scalars, 0).to_device(Device::Cpu));
+    std::array::from_fn(|i| numbers.double_value(&[i as i64]))
 }

@@ -180,9 +180,7 @@ impl Wheels {
         }
         if has(&["No space left on device"]) {
             let needed = self.needed_kib as f64 * 1024. / 1e9;
-            return format!(
-                "the disk became full during the download: free {needed:.1} GB and try again"
-            );
+            return format!("the disk became full during the download: free {needed:.1} GB and try again");
         }
         if has(&[
             "(from versions: none)",

@@ -47,7 +47,7 @@ pub struct ProcessGroup {
     host: String,
     timeout_ms: i64,
     device: Cell<Device>, // Where numbers are summed.
-    _store: Store, // Rank 0 serves it as long as it has the group.
+    _store: Store,        // Rank 0 serves it as long as it has the group.
 }
 
 impl ProcessGroup {

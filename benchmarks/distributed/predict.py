@@ -33,8 +33,8 @@ def efficiency(model, n, network, parts=1):
     """Share of the step in which processors compute. With parts, gradients are summed once for so many times the tokens."""
     parameters, flops = MODELS[model]
     compute = parts * TOKENS * flops / FLOPS
-    # The numbers of a step, by which all decide alike, go around a ring of Gloo: one number, then four.
-    numbers = 6 * (n - 1) * DELAY
+    # Twice in a step a few numbers, by which all decide alike, are summed and waited for.
+    numbers = 2 * seconds_of_sum(32, n, network)
     total, last = seconds_of_sum(4 * parameters, n, network), seconds_of_sum(BUCKET, n, network)
     hidden = BACKWARD * compute / parts  # Gradients are there in the last part's backward pass.
     return compute / (compute + max(total - hidden, last) + numbers)

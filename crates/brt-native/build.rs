@@ -1,7 +1,8 @@
 //! Compiles the C++ of this crate against the libtorch that torch-sys found.
 use std::{env, path::PathBuf};
 
-const SOURCES: [&str; 4] = ["cpp/distributed.cpp", "cpp/function.cpp", "cpp/native.cpp", "cpp/training.cpp"];
+const SOURCES: [&str; 5] =
+    ["cpp/distributed.cpp", "cpp/function.cpp", "cpp/native.cpp", "cpp/reducer.cpp", "cpp/training.cpp"];
 
 /// Names folders with the headers of CUDA and NCCL, for several processes on GPUs (docs/scaling.md), other than
 /// those that `cargo xtask setup --nccl` leaves.
@@ -10,7 +11,14 @@ const CUDA_INCLUDE: &str = "BRT_CUDA_INCLUDE";
 fn main() {
     println!("cargo:rustc-check-cfg=cfg(brt_nccl)");
     println!("cargo:rerun-if-env-changed={CUDA_INCLUDE}");
-    for file in SOURCES.iter().chain(&["build.rs", "cpp/guarded.h", "cpp/nccl.cpp", "cpp/stub"]) {
+    for file in SOURCES.iter().chain(&[
+        "build.rs",
+        "cpp/group.h",
+        "cpp/guarded.h",
+        "cpp/nccl.cpp",
+        "cpp/stub",
+        "cpp/tensors.h",
+    ]) {
         println!("cargo:rerun-if-changed={file}");
     }
     // torch-sys does not say where libtorch is when only documentation is built: then nothing is linked either.
@@ -32,7 +40,7 @@ fn main() {
 
 /// Returns the folders with the headers of CUDA and NCCL, where there are any.
 fn cuda_include() -> Option<Vec<PathBuf>> {
-    if let Some(folders) = env::var_os(CUDA_INCLUDE) {
+    if let Some(folders) = env::var_os(CUDA_INCLUDE).filter(|folders| !folders.is_empty()) {
         return Some(env::split_paths(&folders).collect());
     }
     let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../.nccl");
@@ -55,7 +63,8 @@ fn build_nccl(build: &cc::Build, folders: &[PathBuf]) {
     let status = compiler.status().expect("the C++ compiler starts");
     assert!(
         status.success(),
-        "{CUDA_INCLUDE}: expected the headers of CUDA and NCCL, see docs/scaling.md; the compiler says what is missing"
+        "{}: expected the headers of CUDA and NCCL that this libtorch was built with, see docs/scaling.md; the compiler says what is missing",
+        env::join_paths(folders).unwrap_or_default().display()
     );
     println!("cargo:rustc-cfg=brt_nccl");
 }

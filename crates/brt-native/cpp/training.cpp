@@ -10,19 +10,12 @@
 #include <torch/custom_class.h>
 #include <vector>
 #include "guarded.h"
+#include "tensors.h"
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-typedef at::Tensor* tensor;
 
 namespace {
-std::vector<at::Tensor> list(const tensor* tensors, size_t n) {
-  std::vector<at::Tensor> out;
-  out.reserve(n);
-  for (size_t i = 0; i < n; i++) out.push_back(*tensors[i]);
-  return out;
-}
-
 at::Generator generator(const at::Tensor& like) {
   return at::globalContext().defaultGenerator(like.device());
 }

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use brt_native::GradientReducer;
 use brt_ops::init::seeded;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::{
     Model, NonFinite, Optimizer, OptimizerConfig, ScheduleConfig, TrainError, World,
-    finite::{first_not_finite, named_states, sum_of_states},
+    finite::{first_not_finite, named_states, read, sum_of_states},
 };
 
 /// How a [`Learner`] trains.
@@ -43,7 +43,7 @@ pub struct StepReport {
     pub is_skipped: bool,
     /// Bytes of gradients that were summed over processes.
     pub reduced_bytes: u64,
-    /// Time from the end of the backward pass to the end of those sums, in seconds; on GPUs what is left of that pass counts, too.
+    /// Time from the end of the backward pass to the end of those sums, in seconds; on GPUs with what is left of that pass.
     pub reduce_secs: f64,
     /// Whether this was asked to be the last step ([`Learner::request_stop`]) on any process.
     pub is_stop_requested: bool,
@@ -292,13 +292,4 @@ impl<M: Model> Learner<M> {
         let number = [loss, norm].into_iter().find(|(_, number)| !number.is_finite());
         first.or(number).unwrap_or_else(elsewhere)
     }
-}
-
-/// Reads scalars, zero where there is none: the one time in a step that it waits for the device.
-fn read<const N: usize>(scalars: [Option<Tensor>; N]) -> [f64; N] {
-    let scalars: [_; N] = scalars.map(|x| x.map(|x| x.to_kind(Kind::Double)));
-    let Some(device) = scalars.iter().flatten().map(Tensor::device).next() else { return [0.; N] };
-    let scalars = scalars.map(|x| x.unwrap_or_else(|| Tensor::zeros([], (Kind::Double, device))));
-    let numbers = tch::no_grad(|| Tensor::stack(&scalars, 0).to_device(Device::Cpu));
-    std::array::from_fn(|i| numbers.double_value(&[i as i64]))
 }

@@ -82,8 +82,8 @@ impl World {
     /// Makes the parameters those of rank 0, and returns what sums their gradients; `None` for one process.
     pub(crate) fn reducer(&self, parameters: &[Tensor]) -> Result<Option<GradientReducer>, TrainError> {
         let Some(group) = &self.group else { return Ok(None) };
-        if let Some(gpu) = parameters.first().map(Tensor::device).filter(|device| device.is_cuda()) {
-            group.add_gpus(gpu)?;
+        if parameters.first().is_some_and(|p| p.device().is_cuda()) {
+            group.add_gpus()?;
         }
         let reducer = GradientReducer::new(Rc::clone(group), parameters)?;
         tch::no_grad(|| group.broadcast(parameters, 0))?;

@@ -1,12 +1,11 @@
 //! Operations of all processes together.
 
 use std::{
-    cell::Cell,
     ffi::{c_int, c_void},
     time::Duration,
 };
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::{
     GroupError, Rendezvous,
@@ -46,8 +45,7 @@ pub struct ProcessGroup {
     world_size: usize,
     host: String,
     timeout_ms: i64,
-    device: Cell<Device>, // Where numbers are summed.
-    _store: Store,        // Rank 0 serves it as long as it has the group.
+    _store: Store, // Rank 0 serves it as long as it has the group.
 }
 
 impl ProcessGroup {
@@ -77,23 +75,14 @@ impl ProcessGroup {
                 &mut raw,
             )
         })?;
-        let device = Cell::new(Device::Cpu);
-        Ok(Self {
-            raw,
-            rank,
-            world_size,
-            host: host_name(),
-            timeout_ms: millis(timeout),
-            device,
-            _store: store,
-        })
+        Ok(Self { raw, rank, world_size, host: host_name(), timeout_ms: millis(timeout), _store: store })
     }
 
-    /// Lets the group work on tensors on GPUs, too, through NCCL. `own` is that of this process; all call this.
+    /// Lets the group work on tensors on GPUs, too, through NCCL. Each process has set its own GPU, and all call this.
     ///
     /// # Errors
     /// [`GroupError::Nccl`] where this program was built without it, or there is no GPU.
-    pub fn add_gpus(&self, own: Device) -> Result<(), GroupError> {
+    pub fn add_gpus(&self) -> Result<(), GroupError> {
         // SAFETY: the group lives.
         let processes = unsafe { ffi::brt_group_processes(self.raw) };
         let host = self.host.clone();
@@ -101,9 +90,7 @@ impl ProcessGroup {
             rank: self.rank,
             host,
             reason: reason(&e),
-        })?;
-        self.device.set(own);
-        Ok(())
+        })
     }
 
     /// Returns the number of this process, from 0.
@@ -130,20 +117,15 @@ impl ProcessGroup {
         self.done("sum over all processes", unsafe { ffi::brt_all_reduce(self.raw, raw(x)) })
     }
 
-    /// Returns the sums of a few numbers over all processes, the same to the last bit on each: a matter of few messages, where
-    /// [`Self::all_reduce`] on the CPU is one of few bytes.
+    /// Returns the sums of a few numbers over all n processes, the same to the last bit on each: 2 log₂ n messages one after the
+    /// other, where [`Self::all_reduce`] on the CPU takes 2 (n − 1) and sends fewer bytes.
     ///
     /// # Errors
     /// [`GroupError::Operation`].
     pub fn sum<const N: usize>(&self, numbers: [f64; N]) -> Result<[f64; N], GroupError> {
-        let sums = Tensor::from_slice(&numbers).to_device(self.device.get());
-        if sums.device().is_cuda() {
-            self.all_reduce(&sums)?; // NCCL has trees of its own.
-        } else {
-            // SAFETY: group and tensor live.
-            self.done("sum of numbers", unsafe { ffi::brt_sum_few(self.raw, raw(&sums)) })?;
-        }
-        let sums = sums.to_device(Device::Cpu);
+        let sums = Tensor::from_slice(&numbers);
+        // SAFETY: group and tensor live.
+        self.done("sum of numbers", unsafe { ffi::brt_sum_few(self.raw, raw(&sums)) })?;
         Ok(std::array::from_fn(|i| sums.double_value(&[i as i64])))
     }
 

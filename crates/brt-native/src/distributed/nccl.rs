@@ -17,7 +17,8 @@ type Add = unsafe extern "C" fn(*mut c_void, i64, *mut c_char, usize) -> c_int;
 
 /// Lets a group sum tensors on GPUs. `libtorch_cuda` must have been loaded.
 pub(super) fn add(processes: *mut c_void, timeout_ms: i64) -> Result<(), String> {
-    let library = LIBRARY.ok_or("this brt was built without NCCL (BRT_CUDA_INCLUDE, see docs/scaling.md)")?;
+    let library =
+        LIBRARY.ok_or("this brt was built without it (cargo xtask setup --nccl, then build again)")?;
     let add = load(library)?;
     let mut message = [0 as c_char; 1000];
     // SAFETY: `processes` is the group's of `brt_group_processes`; the message ends with a zero within its length.

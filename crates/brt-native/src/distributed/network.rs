@@ -1,14 +1,16 @@
 //! The master's address, and this host's.
 
 use std::{
-    fs,
-    net::{TcpStream, ToSocketAddrs, UdpSocket},
+    fs, io,
+    net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
 
 /// Time between two tries to reach the master.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Time in which the master must get a name: Kubernetes gives it one when it runs.
+const NAMING: Duration = Duration::from_secs(60);
 
 /// Waits until somebody listens at the master's address.
 pub(super) fn await_master(master: (&str, u16), timeout: Duration) -> Result<(), String> {
@@ -16,7 +18,7 @@ pub(super) fn await_master(master: (&str, u16), timeout: Duration) -> Result<(),
     loop {
         let left = timeout.saturating_sub(start.elapsed()).max(PAUSE);
         let connected = master.to_socket_addrs().and_then(|addresses| {
-            let mut last = std::io::Error::other("no address");
+            let mut last = io::Error::other("no address");
             for address in addresses {
                 match TcpStream::connect_timeout(&address, left) {
                     Ok(_) => return Ok(()),
@@ -34,14 +36,24 @@ pub(super) fn await_master(master: (&str, u16), timeout: Duration) -> Result<(),
 }
 
 /// Returns the address of this host on the way to the master: there the others can reach it.
-pub(super) fn local_address(master: (&str, u16)) -> std::io::Result<String> {
-    let Some(address) = master.to_socket_addrs()?.next() else {
-        return Err(std::io::Error::other(format!("no address of {}", master.0)));
-    };
+pub(super) fn local_address(master: (&str, u16), timeout: Duration) -> io::Result<String> {
+    let address = look_up(master, timeout.min(NAMING))?;
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
     socket.connect(address)?; // Sends nothing.
     Ok(socket.local_addr()?.ip().to_string())
+}
+
+/// Returns an address of a name, when there is one.
+fn look_up(name: (&str, u16), timeout: Duration) -> io::Result<SocketAddr> {
+    let start = Instant::now();
+    loop {
+        let found = name.to_socket_addrs().map(|mut addresses| addresses.next());
+        match found.and_then(|address| address.ok_or_else(|| io::Error::other("no address"))) {
+            Err(_) if start.elapsed() < timeout => thread::sleep(PAUSE),
+            found => return found,
+        }
+    }
 }
 
 /// Returns the name of this host.

@@ -14,7 +14,8 @@ const BUCKET_BYTES: i64 = 25 << 20;
 ///
 /// The sum of a bucket starts when its last gradient is there, while the backward pass goes on with others; from the second
 /// step on, for in the first it learns how often each parameter gets a gradient. Every process must compute gradients of the
-/// same parameters, as often in each step; where one does not, the sum is an error.
+/// same parameters, as often in each step; where one does not, the sum is an error. Parameters without a gradient in the first
+/// step have none later.
 #[derive(Debug)]
 pub struct GradientReducer {
     raw: *mut c_void,
@@ -44,8 +45,8 @@ impl GradientReducer {
         Ok(Self { raw: reducer, group })
     }
 
-    /// Makes all gradients zero, before the first backward pass of a step. They have one place for the whole training, that of
-    /// their sums.
+    /// Makes all gradients zero: the beginning of a step. They stay in one place for the whole training, that of their sums, where
+    /// backward passes add to them; gradients elsewhere are an error of [`Self::wait`].
     pub fn clear(&mut self) {
         // SAFETY: the reducer lives.
         crate::check(unsafe { ffi::brt_reducer_clear(self.raw) });

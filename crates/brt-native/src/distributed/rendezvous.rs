@@ -88,7 +88,10 @@ impl Rendezvous {
         let interface = std::env::var("GLOO_SOCKET_IFNAME").ok().filter(|name| !name.is_empty());
         let address = match interface {
             Some(name) => Address::Interface(name),
-            None => Address::Ip(local_address((&self.host, self.port)).map_err(|e| failed(e.to_string()))?),
+            None => {
+                let own = local_address((&self.host, self.port), timeout);
+                Address::Ip(own.map_err(|error| self.unreached(error.to_string(), timeout))?)
+            }
         };
         let store = self.open_store(timeout)?;
         let own = Card::new(self.world_size, &address);
@@ -105,7 +108,7 @@ impl Rendezvous {
 
     /// Serves the store or connects to it.
     fn open_store(&self, timeout: Duration) -> Result<Store, GroupError> {
-        let Self { rank, host, port, .. } = self;
+        let Self { host, port, .. } = self;
         if self.serves() {
             // Tried here first: c10d would print a page.
             let free = TcpListener::bind(("0.0.0.0", *port)).map(drop);
@@ -113,11 +116,13 @@ impl Rendezvous {
             free.map_err(|error| serve(error.to_string()))?;
             return Store::serve((host, *port), timeout).map_err(|e| serve(reason(&e)));
         }
-        let (rank, port) = (*rank, *port);
-        let secs = timeout.as_secs();
-        let master = |reason| GroupError::Master { rank, host: host.clone(), port, secs, reason };
-        await_master((host, port), timeout).map_err(master)?;
-        Store::connect((host, port), timeout).map_err(|error| master(reason(&error)))
+        await_master((host, *port), timeout).map_err(|reason| self.unreached(reason, timeout))?;
+        Store::connect((host, *port), timeout).map_err(|error| self.unreached(reason(&error), timeout))
+    }
+
+    fn unreached(&self, reason: String, timeout: Duration) -> GroupError {
+        let (host, secs) = (self.host.clone(), timeout.as_secs());
+        GroupError::Master { rank: self.rank, host, port: self.port, secs, reason }
     }
 
     /// Opens a session, waits until all others are in it, and lets them begin. Returns its name.

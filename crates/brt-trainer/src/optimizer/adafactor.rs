@@ -43,21 +43,25 @@ impl AdafactorConfig {
     };
 }
 
-/// Second moment of one parameter's gradient.
+/// Parameters of one shape that decay alike, n of them, with their moments: one operation serves all.
 #[derive(Debug)]
-enum SecondMoment {
-    /// Means over the largest axis (ties: the last one) and over the other.
-    Factored { row: Tensor, column: Tensor, row_axis: i64, column_axis: i64 },
-    /// One value for each of the parameter's.
-    Full(Tensor),
+struct List {
+    names: Vec<String>,
+    parameters: Vec<Tensor>,
+    second: SecondMoment,
+    /// `[n, ..]`.
+    momentum: Option<Tensor>,
+    /// Part of the parameters that every step takes off them.
+    weight_decay: f64,
 }
 
+/// Second moments of gradients.
 #[derive(Debug)]
-struct Moments {
-    second: SecondMoment,
-    momentum: Option<Tensor>,
-    /// Part of the parameter that every step takes off it.
-    weight_decay: f64,
+enum SecondMoment {
+    /// Means over the largest axis of a parameter (ties: the last one) and over the other, `[n, ..]` each.
+    Factored { row: Tensor, column: Tensor, row_axis: i64, column_axis: i64 },
+    /// One value for each of a parameter's, `[n, ..]`.
+    Full(Tensor),
 }
 
 /// Adafactor over named parameters.
@@ -67,16 +71,23 @@ struct Moments {
 #[derive(Debug)]
 pub struct Adafactor {
     config: AdafactorConfig,
-    parameters: Vec<(String, Tensor)>,
-    moments: Vec<Moments>,
+    lists: Vec<List>,
     num_steps: u64,
 }
 
 impl Adafactor {
     /// Returns an optimiser of `parameters`, which share storage with the model, with all moments zero.
     pub fn new(config: AdafactorConfig, parameters: Vec<(String, Tensor)>) -> Self {
-        let moments = parameters.iter().map(|(name, p)| Moments::zeros(name, p, &config)).collect();
-        Self { config, parameters, moments, num_steps: 0 }
+        let mut alike = BTreeMap::<_, Vec<_>>::new();
+        for (name, parameter) in parameters {
+            let decays = config.decay.applies_to(&name, &parameter);
+            alike.entry((parameter.size(), decays)).or_default().push((name, parameter));
+        }
+        let lists = alike.into_iter().map(|((size, decays), parameters)| {
+            let weight_decay = if decays { config.weight_decay } else { 0. };
+            List::zeros(&size, parameters, config.momentum.is_some(), weight_decay)
+        });
+        Self { config, lists: lists.collect(), num_steps: 0 }
     }
 
     /// Returns the number of values of the moments of a parameter of this shape.
@@ -89,31 +100,31 @@ impl Adafactor {
     /// Updates every parameter from its gradient. A parameter without gradient is taken as having gradient zero.
     pub fn step(&mut self, learning_rate: f64) {
         let decay = 1. - ((self.num_steps + 1) as f64).powf(-self.config.decay_exponent);
-        tch::no_grad(|| {
-            for ((_, parameter), moments) in self.parameters.iter().zip(&mut self.moments) {
-                moments.update(parameter, learning_rate, decay, &self.config);
-            }
-        });
+        let step = Step { learning_rate, decay, config: self.config };
+        tch::no_grad(|| self.lists.iter_mut().for_each(|list| list.update(step)));
         self.num_steps += 1;
     }
 
     /// Returns the moments with names, for a checkpoint.
     pub fn named(&self) -> Vec<(String, Tensor)> {
         let mut named = BTreeMap::new();
-        for ((name, _), moments) in self.parameters.iter().zip(&self.moments) {
-            let mut add =
-                |kind: &str, tensor: &Tensor| named.insert(format!("{name}.{kind}"), tensor.shallow_clone());
-            match &moments.second {
-                SecondMoment::Factored { row, column, .. } => {
-                    add("row", row);
-                    add("column", column);
+        for list in &self.lists {
+            for (idx, name) in list.names.iter().enumerate() {
+                let mut add = |kind: &str, tensors: &Tensor| {
+                    named.insert(format!("{name}.{kind}"), tensors.get(idx as i64))
+                };
+                match &list.second {
+                    SecondMoment::Factored { row, column, .. } => {
+                        add("row", row);
+                        add("column", column);
+                    }
+                    SecondMoment::Full(full) => {
+                        add("second_moment", full);
+                    }
                 }
-                SecondMoment::Full(full) => {
-                    add("second_moment", full);
+                if let Some(momentum) = &list.momentum {
+                    add("momentum", momentum);
                 }
-            }
-            if let Some(momentum) = &moments.momentum {
-                add("momentum", momentum);
             }
         }
         named.into_iter().collect()
@@ -130,73 +141,116 @@ impl Adafactor {
     }
 }
 
-impl Moments {
-    fn zeros(name: &str, parameter: &Tensor, config: &AdafactorConfig) -> Self {
-        let size = parameter.size();
-        let options = (Kind::Float, parameter.device());
-        let second = match size[..] {
-            [first, last] if is_factored(&size) => {
+impl List {
+    fn zeros(size: &[i64], parameters: Vec<(String, Tensor)>, has_momentum: bool, weight_decay: f64) -> Self {
+        let (names, parameters): (Vec<_>, Vec<_>) = parameters.into_iter().unzip();
+        let (n, options) = (parameters.len() as i64, (Kind::Float, parameters[0].device()));
+        let all = [&[n], size].concat();
+        let second = match *size {
+            [first, last] if is_factored(size) => {
                 let (row_axis, column_axis) = if first > last { (0, 1) } else { (1, 0) };
                 SecondMoment::Factored {
-                    row: Tensor::zeros([size[column_axis]], options),
-                    column: Tensor::zeros([size[row_axis]], options),
+                    row: Tensor::zeros([n, size[column_axis]], options),
+                    column: Tensor::zeros([n, size[row_axis]], options),
                     row_axis: row_axis as i64,
                     column_axis: column_axis as i64,
                 }
             }
-            _ => SecondMoment::Full(Tensor::zeros(&size, options)),
+            _ => SecondMoment::Full(Tensor::zeros(&all, options)),
         };
-        let weight_decay = if config.decay.applies_to(name, parameter) { config.weight_decay } else { 0. };
-        Self { second, momentum: config.momentum.map(|_| Tensor::zeros(&size, options)), weight_decay }
+        let momentum = has_momentum.then(|| Tensor::zeros(&all, options));
+        Self { names, parameters, second, momentum, weight_decay }
     }
 
-    fn update(&mut self, parameter: &Tensor, learning_rate: f64, decay: f64, config: &AdafactorConfig) {
-        let g = gradient(parameter);
-        if let SecondMoment::Factored { row, column, row_axis, .. } = &mut self.second
-            && brt_native::is_matrix(&g)
-            && brt_native::is_matrix(parameter)
+    fn update(&mut self, step: Step) {
+        let gradients: Vec<Tensor> = self.parameters.iter().map(gradient).collect();
+        if let SecondMoment::Factored { row, column, row_axis, .. } = &self.second
+            && gradients.iter().chain(&self.parameters).all(brt_native::is_matrix)
         {
             // As below, but matrices are read three times instead of a dozen.
-            let [over_last, over_first] = brt_native::mean_squares(&g, EPSILON);
-            let by_axis = [over_first, over_last]; // means over axis 0, over axis 1
-            let row_axis = *row_axis as usize;
-            fold(row, &by_axis[row_axis], decay);
-            fold(column, &by_axis[1 - row_axis], decay);
-            let (row, column) = (row_factor(row), column.rsqrt());
-            let factors = if row_axis == 1 { [&row, &column] } else { [&column, &row] };
-            let [update_rms, parameter_rms] = brt_native::matrix_rms(&g, parameter, factors);
-            let clip = (update_rms / config.clip_threshold).max(1.);
-            let scale = parameter_rms.max(MIN_PARAMETER_RMS) * learning_rate / clip;
-            let (beta, weight_decay) = (config.momentum, self.weight_decay);
-            let step = brt_native::MatrixStep { scale, beta, weight_decay };
-            brt_native::update_matrix(&g, parameter, self.momentum.as_ref(), factors, step);
+            for (idx, (gradient, parameter)) in gradients.iter().zip(&self.parameters).enumerate() {
+                let [row, column] = [row, column].map(|moments| moments.get(idx as i64));
+                let factors = step.fold_matrix(gradient, row, column, *row_axis);
+                let momentum = self.momentum.as_ref().map(|momentum| momentum.get(idx as i64));
+                step.update_matrix(gradient, parameter, momentum.as_ref(), &factors, self.weight_decay);
+            }
             return;
         }
+        let Step { learning_rate, decay, config } = step;
+        let (g, p) = (Tensor::stack(&gradients, 0), Tensor::stack(&self.parameters, 0));
         let y = self.second.normalise(&g, decay);
         let clip = (rms(&y) / config.clip_threshold).clamp_min(1.);
-        let scale = rms(parameter).clamp_min(MIN_PARAMETER_RMS) * learning_rate / clip;
+        let scale = rms(&p).clamp_min(MIN_PARAMETER_RMS) * learning_rate / clip;
         let mut update = y * scale;
         if let (Some(momentum), Some(beta)) = (&mut self.momentum, config.momentum) {
             let _ = momentum.lerp_(&update, 1. - beta); // m ← β m + (1 − β) u
             update = momentum.shallow_clone();
         }
         if self.weight_decay > 0. {
-            update = update + parameter * self.weight_decay;
+            update = update + p * self.weight_decay;
         }
-        let _ = parameter.shallow_clone().subtract_(&update);
+        for (parameter, update) in self.parameters.iter().zip(update.unbind(0)) {
+            let _ = parameter.shallow_clone().subtract_(&update);
+        }
+    }
+}
+
+/// What all parameters share in an update.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    learning_rate: f64,
+    /// Of the second moments.
+    decay: f64,
+    config: AdafactorConfig,
+}
+
+impl Step {
+    /// Folds the gradient of a matrix into its moments, and returns the factors of its first and its last axis by which it
+    /// is divided by the root of the second moment.
+    fn fold_matrix(
+        &self,
+        gradient: &Tensor,
+        mut row: Tensor,
+        mut column: Tensor,
+        row_axis: i64,
+    ) -> [Tensor; 2] {
+        let [over_last, over_first] = brt_native::mean_squares(gradient, EPSILON);
+        let (by_row, by_column) =
+            if row_axis == 1 { (over_last, over_first) } else { (over_first, over_last) };
+        fold(&mut row, &by_row, self.decay);
+        fold(&mut column, &by_column, self.decay);
+        let (row, column) = (row_factor(&row), column.rsqrt());
+        if row_axis == 1 { [row, column] } else { [column, row] }
+    }
+
+    fn update_matrix(
+        &self,
+        gradient: &Tensor,
+        parameter: &Tensor,
+        momentum: Option<&Tensor>,
+        [first, last]: &[Tensor; 2],
+        weight_decay: f64,
+    ) {
+        let factors = [first, last];
+        let [update_rms, parameter_rms] = brt_native::matrix_rms(gradient, parameter, factors);
+        let clip = (update_rms / self.config.clip_threshold).max(1.);
+        let scale = parameter_rms.max(MIN_PARAMETER_RMS) * self.learning_rate / clip;
+        let step = brt_native::MatrixStep { scale, beta: self.config.momentum, weight_decay };
+        brt_native::update_matrix(gradient, parameter, momentum, factors, step);
     }
 }
 
 impl SecondMoment {
-    /// Folds the gradient in and returns it divided by the root of the second moment.
+    /// Folds the gradients in, `[n, ..]`, and returns them divided by the root of the second moment.
     fn normalise(&mut self, g: &Tensor, decay: f64) -> Tensor {
         let g2 = g.square() + EPSILON;
         match self {
             Self::Factored { row, column, row_axis, column_axis } => {
+                let (row_axis, column_axis) = (*row_axis + 1, *column_axis + 1);
                 let mean = |axis: i64| g2.mean_dim(axis, false, Kind::Float);
-                fold(row, &mean(*row_axis), decay);
-                fold(column, &mean(*column_axis), decay);
-                g * row_factor(row).unsqueeze(*row_axis) * column.rsqrt().unsqueeze(*column_axis)
+                fold(row, &mean(row_axis), decay);
+                fold(column, &mean(column_axis), decay);
+                g * row_factor(row).unsqueeze(row_axis) * column.rsqrt().unsqueeze(column_axis)
             }
             Self::Full(full) => {
                 fold(full, &g2, decay);
@@ -211,9 +265,9 @@ fn fold(mean: &mut Tensor, new: &Tensor, decay: f64) {
     let _ = mean.lerp_(new, 1. - decay);
 }
 
-/// Returns the factors of one axis of a factored gradient: the other's are `column.rsqrt()`.
+/// Returns the factors of one axis, the last one here, of factored gradients: the other's are `column.rsqrt()`.
 fn row_factor(row: &Tensor) -> Tensor {
-    (row / row.mean(Kind::Float)).rsqrt()
+    (row / row.mean_dim(-1, true, Kind::Float)).rsqrt()
 }
 
 /// Returns whether the second moment of a parameter of this shape is factored.
@@ -221,9 +275,11 @@ fn is_factored(size: &[i64]) -> bool {
     matches!(size, [first, last] if *first.min(last) >= MIN_FACTORED_DIM)
 }
 
-/// Returns the root of the mean square over all values.
+/// Returns the root of the mean square over all values of each of n tensors, `[n, ..]`, as `[n, 1, ..]`.
 fn rms(x: &Tensor) -> Tensor {
-    x.square().mean(Kind::Float).sqrt()
+    let size: Vec<i64> =
+        x.size().iter().enumerate().map(|(axis, &len)| if axis == 0 { len } else { 1 }).collect();
+    x.reshape([size[0], -1]).square().mean_dim(1, false, Kind::Float).sqrt().view(&size[..])
 }
 
 #[cfg(test)]
@@ -261,31 +317,62 @@ mod tests {
         assert_eq!(kinds(&[4096]), ["p.momentum", "p.second_moment"]);
     }
 
-    /// What kernels do to matrices is what tensor operations do: the same matrix, contiguous and not.
+    /// Trains parameters for three steps with constant gradients, and returns them.
+    fn train(parameters: Vec<Tensor>, gradients: &[Tensor]) -> Vec<Tensor> {
+        let config = AdafactorConfig { weight_decay: 0.01, ..AdafactorConfig::PAPER };
+        let parameters: Vec<Tensor> = parameters.into_iter().map(|p| p.set_requires_grad(true)).collect();
+        let named =
+            parameters.iter().enumerate().map(|(idx, p)| (format!("{idx}.weight"), p.shallow_clone()));
+        let mut adafactor = Adafactor::new(config, named.collect());
+        for _ in 0..3 {
+            brt_native::drop_gradients(&parameters);
+            for (parameter, gradient) in parameters.iter().zip(gradients) {
+                (parameter * gradient).sum(Kind::Float).backward();
+            }
+            adafactor.step(0.1);
+        }
+        parameters.iter().map(Tensor::detach).collect()
+    }
+
+    fn assert_close(got: &[Tensor], expected: &[Tensor]) {
+        assert_eq!(got.len(), expected.len());
+        for (got, expected) in got.iter().zip(expected) {
+            let difference = (got - expected).abs().max().double_value(&[]);
+            assert!(difference < 1e-6, "{:?}: {difference}", got.size());
+        }
+    }
+
+    /// What kernels do to matrices is what tensor operations do: the same matrices, contiguous and not.
     #[test]
     fn kernels_equal_tensor_operations() {
         let options = (Kind::Float, Device::Cpu);
         for (rows, columns) in [(130, 200), (200, 130), (128, 128)] {
             tch::manual_seed(1);
-            let (start, gradient) =
-                (Tensor::randn([rows, columns], options), Tensor::randn([rows, columns], options));
-            let config = AdafactorConfig { weight_decay: 0.01, ..AdafactorConfig::PAPER };
-            let train = |parameter: Tensor| {
-                let parameter = parameter.set_requires_grad(true);
-                let named = vec![("p.weight".into(), parameter.shallow_clone())];
-                let mut adafactor = Adafactor::new(config, named);
-                for _ in 0..3 {
-                    brt_native::drop_gradients([&parameter]);
-                    (&parameter * &gradient).sum(Kind::Float).backward();
-                    adafactor.step(0.1);
-                }
-                parameter.detach()
-            };
-            let kernels = train(start.copy());
-            let turned = start.transpose(0, 1).contiguous().transpose(0, 1);
-            assert!(!turned.is_contiguous());
-            let difference = (train(turned) - kernels).abs().max().double_value(&[]);
-            assert!(difference < 1e-6, "{rows} x {columns}: {difference}");
+            let [starts, gradients] = [0, 1].map(|_| [0, 1].map(|_| Tensor::randn([rows, columns], options)));
+            let turned = |start: &Tensor| start.transpose(0, 1).contiguous().transpose(0, 1);
+            let operations = starts.iter().map(turned).collect::<Vec<_>>();
+            assert!(!operations[0].is_contiguous());
+            let kernels = starts.iter().map(Tensor::copy).collect();
+            assert_close(&train(operations, &gradients), &train(kernels, &gradients));
         }
+    }
+
+    /// Parameters that are updated together do not know of each other.
+    #[test]
+    fn each_parameter_has_its_own_moments() {
+        tch::manual_seed(1);
+        let shapes: [&[i64]; 7] = [&[], &[], &[5], &[5], &[4, 3], &[4, 3], &[2, 3, 4]];
+        let random = |idx: usize, shape: &&[i64]| {
+            Tensor::randn(*shape, (Kind::Float, Device::Cpu)) * (idx as f64 + 0.1)
+        };
+        let starts: Vec<Tensor> = shapes.iter().enumerate().map(|(idx, shape)| random(idx, shape)).collect();
+        let gradients: Vec<Tensor> =
+            shapes.iter().enumerate().map(|(idx, shape)| random(7 - idx, shape)).collect();
+        let together = train(starts.iter().map(Tensor::copy).collect(), &gradients);
+        let alone = starts.iter().zip(&gradients);
+        let alone: Vec<Tensor> = alone
+            .flat_map(|(start, gradient)| train(vec![start.copy()], std::slice::from_ref(gradient)))
+            .collect();
+        assert_close(&together, &alone);
     }
 }

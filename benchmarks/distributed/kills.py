@@ -84,8 +84,10 @@ class Agents:
             # What torchrun finds out by the names of hosts, which namespaces do not have.
             enter, at = self.link.enter(host), ["--local-addr", f"10.78.0.{host + 1}", "--rdzv-conf", f"is_host={int(host == 0)}"]
         command = [*enter, *self.command[:3], *at, *self.command[3:]]
-        # With a store of all attempts, which is the default, an agent that is started again waits for one that stays.
-        env = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        env = dict(os.environ)
+        if self.link:
+            # With a store of all attempts, which is the default, an agent that is started again waits for one that stays.
+            env["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
         return subprocess.Popen([str(word) for word in command], stdout=self.log, stderr=self.log, env=env)
 
     def are_running(self):
@@ -98,7 +100,7 @@ class Agents:
         """Ends a host at once, and starts its agent again."""
         ended = [self.agents[host].pid, *processes(self.agents[host].pid)]
         for pid in ended:
-            os.kill(pid, signal.SIGKILL)
+            end(pid)
         self.agents[host].wait()
         time.sleep(1)
         self.agents[host] = self.start(host)
@@ -107,10 +109,10 @@ class Agents:
         return max(abs(agent.wait()) for agent in self.agents)
 
 
-def kill(agents, run, num_kills, random):
+def kill(agents, run, num_kills, choice):
     kills = []
     while agents.are_running() and len(kills) < num_kills:
-        before, wait = last_step(run), random.uniform(0, 3)
+        before, wait = last_step(run), choice.uniform(0, 3)
         while agents.are_running() and last_step(run) <= before:
             time.sleep(0.02)  # It must come further than before, else kills of a start would never end.
         time.sleep(wait)
@@ -122,10 +124,17 @@ def kill(agents, run, num_kills, random):
             kills[-1]["host"] = 1  # The other one has the rendezvous, and torchrun does not outlive that.
             agents.lose(1)
         else:
-            kills[-1]["process"] = random.randrange(len(ranks))
-            os.kill(ranks[kills[-1]["process"]], signal.SIGKILL)
+            kills[-1]["process"] = choice.randrange(len(ranks))
+            end(ranks[kills[-1]["process"]])
         print("killed", kills[-1], flush=True)
     return kills
+
+
+def end(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # It has ended by itself.
 
 
 def last_step(run):

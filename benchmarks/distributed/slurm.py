@@ -38,11 +38,10 @@ def main():
         brt("data", "prepare", "--corpus", f"folder:{a.text}", "--out", shared / "alone")
         parts, alone = [tokens(shared / name) for name in ("books", "alone")]
         killed, number = None, cluster.submit(train_script)
-        while cluster.state(number) not in ENDED:
+        while cluster.is_running(number):
             if killed is None and last_step(shared / "runs/first") >= STEPS // 3:
-                killed = kill_a_process()
-            time.sleep(0.2)
-        state, restarts = cluster.state(number), cluster.restarts(number)
+                killed = kill_a_process(number)
+        states, restarts = cluster.states(number), cluster.restarts(number)
     brt("launch", "--nproc", 4, "train", CONFIG, "--data", shared / "books", "--out", shared / "runs/calm", *OPTIONS)
     results = [json.loads((shared / "runs" / name / "result.json").read_text()) for name in ("first", "calm")]
     summary = {
@@ -50,7 +49,7 @@ def main():
         "num_nodes": len(NODES),
         "num_processes": 4,
         "num_steps": STEPS,
-        "state": state,
+        "states": states,
         "killed_rank": killed,
         "restarts": restarts,
         "num_resumes": results[0]["training"]["num_resumes"],
@@ -62,7 +61,7 @@ def main():
     }
     (a.out / "slurm.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
-    sys.exit(not (state == "COMPLETED" and restarts == 1 and summary["losses_are_equal"] and summary["tokens_are_equal"]))
+    sys.exit(not (states == ["COMPLETED"] and restarts == 1 and summary["losses_are_equal"] and summary["tokens_are_equal"]))
 
 
 def tokens(corpus):
@@ -74,7 +73,8 @@ def tokens(corpus):
 
 
 OPTIONS = ["--threads", 1, "--steps", STEPS, "--train.checkpoint_every=20", "--model.vocab_size=260"]
-ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", ""}
+RUNNING = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED"}
+LIMIT = 300  # Seconds of a job, those in the queue included.
 
 
 def scripts(shared, text):
@@ -95,19 +95,18 @@ def scripts(shared, text):
     }
     pattern = re.compile("|".join(map(re.escape, changes)))
     train, array, merge = (pattern.sub(lambda match: changes[match[0]], block) for block in (train, array, merge))
-    return train, "#!/bin/bash\n" + array, merge
+    return train, array, merge
 
 
 class Cluster:
     """slurmctld here, and a slurmd on each of two hosts."""
 
     def __init__(self, folder):
-        self.folder, self.daemons = folder, []
+        self.folder, self.daemons, self.submitted = folder, [], {}
 
     def __enter__(self):
         os.makedirs("/run/munge", exist_ok=True)
-        self.munge = subprocess.run(["pgrep", "munged"], capture_output=True).returncode != 0
-        if self.munge:
+        if subprocess.run(["pgrep", "munged"], capture_output=True).returncode != 0:
             subprocess.run(["chown", "munge:", "/run/munge"], check=True)
             subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
         ip("link", "add", "brt-bridge", "type", "bridge")
@@ -148,8 +147,6 @@ class Cluster:
             ip("link", "delete", f"brt-veth{i}")
             ip("netns", "delete", name)
         ip("link", "delete", "brt-bridge")
-        if self.munge:
-            subprocess.run(["pkill", "munged"])
 
     def submit(self, script):
         path = self.folder / f"job-{time.monotonic_ns()}.sh"
@@ -161,22 +158,28 @@ class Cluster:
             time.sleep(0.5)
         sys.exit(done.stderr)
 
-    def state(self, number):
-        states = re.findall(r"JobState=(\S+)", self.show(number))
-        return next((state for state in states if state not in ENDED), states[0] if states else "")
+    def states(self, number):
+        return re.findall(r"JobState=(\S+)", self.show(number))
+
+    def is_running(self, number):
+        """Waits a moment, and tells whether a job, or one of its array, has not ended."""
+        time.sleep(0.2)
+        since = self.submitted.setdefault(number, time.monotonic())
+        if time.monotonic() - since > LIMIT:
+            sys.exit(f"job {number}: {self.states(number)} after {LIMIT} s, see {self.folder}")
+        return any(state in RUNNING for state in self.states(number))
 
     def restarts(self, number):
         return int(re.search(r"Restarts=(\d+)", self.show(number))[1])
 
     def show(self, number):
-        return subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True).stdout
+        return subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True, check=True).stdout
 
     def wait(self, number):
-        while self.state(number) not in ENDED:
-            time.sleep(0.2)
-        states = re.findall(r"JobState=(\S+)", self.show(number))
-        if set(states) != {"COMPLETED"}:
-            sys.exit(f"job {number}: {states}, see {self.folder}")
+        while self.is_running(number):
+            pass
+        if set(self.states(number)) != {"COMPLETED"}:
+            sys.exit(f"job {number}: {self.states(number)}, see {self.folder}")
 
 
 # Requeued jobs start again after a second instead of the usual two minutes.
@@ -210,11 +213,12 @@ def brt(*arguments):
     subprocess.run([str(word) for word in (BRT, *arguments)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def kill_a_process():
-    """Kills rank 3, and returns its number."""
+def kill_a_process(job):
+    """Kills rank 3 of a job, and returns its number."""
     for entry in Path("/proc").iterdir():
         try:
-            if (entry / "comm").read_text() == "brt\n" and b"\0RANK=3\0" in b"\0" + (entry / "environ").read_bytes():
+            variables = (entry / "environ").read_bytes().split(b"\0")
+            if (entry / "comm").read_text() == "brt\n" and {b"RANK=3", f"SLURM_JOB_ID={job}".encode()} <= set(variables):
                 os.kill(int(entry.name), signal.SIGKILL)
                 return 3
         except (OSError, ValueError):

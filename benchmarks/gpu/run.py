@@ -105,7 +105,9 @@ def parts(args, out):
     has_port = importlib.util.find_spec("block_recurrent_transformer_pytorch") is not None
     yield "peers", [peers + ["--contestants", "brt,plain,port" if has_port else "brt,plain"]]
     # A process for each GPU, also where there is one: NCCL's sums are then of one process.
-    num_gpus = max(len(list(pathlib.Path("/dev").glob("nvidia[0-9]*"))), 1) if on_gpu else 2
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    found = list(pathlib.Path("/dev").glob("nvidia[0-9]*"))
+    num_gpus = 2 if not on_gpu else len(visible) if visible != [""] else max(len(found), 1)
     equal = [sys.executable, ROOT / "benchmarks/distributed/equal.py", "--brt", brt, "--text", PROGRAMS / "text",
              "--nproc", str(num_gpus), "--device", "cuda" if on_gpu else "cpu", "--out", out / "processes"]
     if not args.tiny:

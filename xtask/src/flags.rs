@@ -7,7 +7,7 @@ xflags::xflags! {
         ///
         /// Looks at LIBTORCH, LIBTORCH_USE_PYTORCH and the PyTorch of the active python3, in this order.
         cmd setup {
-            /// Look again, and download again, even where `.libtorch` is whole.
+            /// Look again, and download again, even where `.libtorch` is whole; with --nccl, the headers.
             optional --force
             /// Put the headers of CUDA and NCCL at `.nccl`, too (0.2 GB down, 20 MB kept): brt is then built for training on
             /// several GPUs.

@@ -38,10 +38,8 @@ fn main() -> ExitCode {
 fn run() -> Result {
     let root = tools::repository_root();
     match flags::Xtask::from_env_or_exit().subcommand {
-        XtaskCmd::Setup(flags) => {
-            setup::run(&root, flags.force)?;
-            if flags.nccl { setup::add_nccl(&root, flags.force) } else { Ok(()) }
-        }
+        XtaskCmd::Setup(flags) if flags.nccl => setup::run_with_nccl(&root, flags.force),
+        XtaskCmd::Setup(flags) => setup::run(&root, flags.force),
         XtaskCmd::Compare(flags) => compare::run(&root, &flags),
         XtaskCmd::Tables(flags) => tables::run(&root, &flags),
         XtaskCmd::Golden(flags) => golden::run(&root, &flags),

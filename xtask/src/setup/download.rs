@@ -1,10 +1,12 @@
 //! What brt needs of PyTorch, CUDA and NCCL, unpacked from their wheels.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::fd::AsFd,
     path::Path,
     process::{Command, Stdio},
+    time::SystemTime,
 };
 
 use brt_report::write_json;
@@ -39,11 +41,11 @@ pub(super) const LIBTORCH: Wheels = Wheels {
 };
 
 /// What brt is built with for several GPUs.
-const NCCL: Wheels = Wheels {
+pub(super) const NCCL: Wheels = Wheels {
     what: "the headers of CUDA and NCCL",
     requirements: "xtask/nccl.txt",
     unpack: include_str!("unpack_headers.py"),
-    needed_kib: 250_000,
+    needed_kib: 420_000,
     instead: "set BRT_CUDA_INCLUDE to their folders",
 };
 
@@ -93,10 +95,25 @@ pub(super) fn download(root: &Path) -> Result<Choice> {
     Ok(choice)
 }
 
+/// Returns whether `.nccl` has the headers of the pinned wheels.
+pub(super) fn has_nccl(root: &Path) -> bool {
+    let read = |path: &str| fs::read(root.join(path)).ok();
+    root.join(".nccl/nccl.h").exists() && read(".nccl/nccl.txt") == read(NCCL.requirements)
+}
+
 /// Downloads, checks and unpacks the headers of CUDA and NCCL into `.nccl`, where the build of brt-native looks for them.
 pub(super) fn download_nccl(root: &Path) -> Result {
     ui::line("downloading NCCL from the Python package index (0.2 GB; 20 MB of headers are kept in .nccl)");
-    NCCL.into_folder(root, &root.join(".nccl.part"))?;
+    let part = root.join(".nccl.part");
+    NCCL.into_folder(root, &part)?;
+    let requirements = root.join(NCCL.requirements);
+    fs::copy(&requirements, part.join("nccl.txt"))
+        .context(|| format!("copying {}", requirements.display()))?;
+    // A build script cannot watch for a folder that is not there: cargo looks at when it was changed itself.
+    let script = root.join("crates/brt-native/build.rs");
+    let opened = File::options().append(true).open(&script);
+    let touched = opened.and_then(|file| file.set_modified(SystemTime::now()));
+    touched.context(|| format!("touching {}", script.display()))?;
     link::replace(root, ".nccl")
 }
 

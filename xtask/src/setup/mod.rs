@@ -8,7 +8,6 @@ mod link;
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use brt_report::{read_json, write_json};
@@ -22,6 +21,8 @@ use find::Wish;
 
 /// The only version that tch 0.24 accepts.
 const VERSION: &str = "2.11.0";
+/// How the versions of libtorch end whose CUDA is that of the headers in xtask/nccl.txt.
+const NCCL_BUILD: &str = "+cu130";
 
 /// Where the libtorch at `.libtorch` comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,10 @@ impl Choice {
 
 /// Makes sure that `.libtorch` is whole and says what it is.
 pub(crate) fn run(root: &Path, force: bool) -> Result {
+    ensure(root, force).map(drop)
+}
+
+fn ensure(root: &Path, force: bool) -> Result<Choice> {
     if cfg!(not(all(target_os = "linux", target_env = "gnu"))) {
         return fail("brt builds on Linux with glibc only: use such a machine or a container on it");
     }
@@ -70,20 +75,23 @@ pub(crate) fn run(root: &Path, force: bool) -> Result {
         _ => install(root)?,
     };
     ui::line(&choice.describe());
-    Ok(())
+    Ok(choice)
 }
 
-/// Makes sure that `.nccl` has the headers that brt is built with for several GPUs.
-pub(crate) fn add_nccl(root: &Path, force: bool) -> Result {
+/// As [`run`], and makes sure that `.nccl` has the headers that brt is built with for several GPUs; it is them that `force`
+/// downloads again.
+pub(crate) fn run_with_nccl(root: &Path, force: bool) -> Result {
+    let choice = ensure(root, false)?;
+    if !choice.version.ends_with(NCCL_BUILD) {
+        let version = &choice.version;
+        return fail(format!(
+            "--nccl has the headers of libtorch {VERSION}{NCCL_BUILD}, got libtorch {version}: set LIBTORCH to that one, \
+             or BRT_CUDA_INCLUDE to the headers of yours (docs/scaling.md)"
+        ));
+    }
     let _lock = lock(root)?;
-    if force || !root.join(".nccl/nccl.h").exists() {
+    if force || !download::has_nccl(root) {
         download::download_nccl(root)?;
-        // A build script cannot watch for a folder that is not there: cargo looks at when it was changed itself.
-        let script = root.join("crates/brt-native/build.rs");
-        let touched = File::options().append(true).open(&script);
-        touched
-            .and_then(|file| file.set_modified(SystemTime::now()))
-            .context(|| format!("touching {}", script.display()))?;
     }
     ui::line("headers of CUDA and NCCL at .nccl: the next build is one for several GPUs");
     Ok(())

@@ -1,6 +1,12 @@
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
-use super::{Choice, Source, check::check, current, download::LIBTORCH, find::Wish};
+use super::{
+    Choice, Source,
+    check::check,
+    current,
+    download::{LIBTORCH, NCCL, has_nccl},
+    find::Wish,
+};
 
 /// Writes the files that `check` looks at.
 fn fake_libtorch(folder: &Path, version: &str, symbol: &str) {
@@ -72,4 +78,37 @@ fn errors_of_pip_become_one_sentence() {
         assert!(text.starts_with(expected), "{text}");
         assert_eq!(text.lines().count(), 1);
     }
+    assert_eq!(
+        NCCL.explain("ValueError: odd"),
+        "pip could not download the headers of CUDA and NCCL: ValueError: odd; or set BRT_CUDA_INCLUDE to their folders"
+    );
+    assert!(NCCL.explain("DO NOT MATCH THE HASHES").contains("the SHA-256 in xtask/nccl.txt"));
+}
+
+/// Headers are taken out of all wheels, and those of other wheels than the pinned ones are not taken for theirs.
+#[test]
+fn headers_are_unpacked_and_known_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (wheels, folder) = (root.path().join("wheels"), root.path().join(".nccl"));
+    fs::create_dir(&wheels).unwrap();
+    let make = "import sys, zipfile\n\
+        for name, files in [('a', ['nvidia/nccl/include/nccl.h', 'nvidia/nccl/lib/libnccl.so']), ('b', ['nvidia/cu13/include/cccl/nv/target'])]:\n \
+        with zipfile.ZipFile(f'{sys.argv[1]}/{name}.whl', 'w') as wheel:\n  for file in files: wheel.writestr(file, file)";
+    let python = |program: &str, arguments: [&Path; 2]| {
+        let status = Command::new("python3").args(["-c", program]).args(arguments).status().unwrap();
+        assert!(status.success());
+    };
+    python(make, [&wheels, &wheels]);
+    python(include_str!("unpack_headers.py"), [&wheels, &folder]);
+    assert_eq!(fs::read_to_string(folder.join("nccl.h")).unwrap(), "nvidia/nccl/include/nccl.h");
+    assert!(folder.join("cccl/nv/target").exists() && !wheels.exists());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+
+    fs::create_dir(root.path().join("xtask")).unwrap();
+    fs::write(root.path().join("xtask/nccl.txt"), "one").unwrap();
+    assert!(!has_nccl(root.path()));
+    fs::write(folder.join("nccl.txt"), "one").unwrap();
+    assert!(has_nccl(root.path()));
+    fs::write(root.path().join("xtask/nccl.txt"), "two").unwrap();
+    assert!(!has_nccl(root.path()));
 }

@@ -33,8 +33,8 @@ def efficiency(model, n, network, parts=1):
     """Share of the step in which processors compute. With parts, gradients are summed once for so many times the tokens."""
     parameters, flops = MODELS[model]
     compute = parts * TOKENS * flops / FLOPS
-    # Twice in a step a few numbers, by which all decide alike, are summed and waited for.
-    numbers = 2 * seconds_of_sum(32, n, network)
+    # Twice in a step a few numbers, by which all decide alike, go up and down a tree, a word before each message.
+    numbers = 2 * 2 * math.log2(n) * 2 * DELAY
     total, last = seconds_of_sum(4 * parameters, n, network), seconds_of_sum(BUCKET, n, network)
     hidden = BACKWARD * compute / parts  # Gradients are there in the last part's backward pass.
     return compute / (compute + max(total - hidden, last) + numbers)
@@ -47,7 +47,7 @@ def main():
         for network in NETWORKS:
             shares = [efficiency(model, n, network) for n in (8, 64, 512)] + [efficiency(model, 512, network, 8)]
             step, total = TOKENS * flops / FLOPS, seconds_of_sum(4 * parameters, 64, network)
-            cells = [f"{share:.0%}" for share in shares]
+                cells = [f"{math.floor(100 * share)}%" for share in shares]
             print(f"| {model} | {network} | {step * 1e3:.0f} ms | {total * 1e3:.0f} ms | {' | '.join(cells)} |")
 
 

@@ -58,7 +58,7 @@ pub struct TrainingFacts {
     #[serde(default)]
     pub reduced_bytes: u64,
     /// Time in which all training steps waited for those sums when their backward pass had ended, in seconds, and with it for
-    /// slower processes.
+    /// slower processes; on GPUs with what is left of that pass.
     #[serde(default)]
     pub reduce_secs: f64,
     /// Wall time of all training steps, in seconds, without evaluation; over all sessions of a resumed run.

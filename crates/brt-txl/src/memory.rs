@@ -79,12 +79,18 @@ impl KnnMemory {
     /// `queries`: `[B, H, len, D]`; `num_neighbours` divides the capacity.
     #[track_caller]
     pub fn retrieve(&self, queries: &Tensor, num_neighbours: i64) -> Neighbours {
+        self.retrieve_among(queries, num_neighbours, self.most_written())
+    }
+
+    /// As [`Self::retrieve`], given the most tokens that were written to a row.
+    #[track_caller]
+    fn retrieve_among(&self, queries: &Tensor, num_neighbours: i64, most_written: i64) -> Neighbours {
         let capacity = dims::<4>("memory", &self.keys)[2];
         assert!(
             num_neighbours > 0 && capacity % num_neighbours == 0,
             "num_neighbours: expected a divisor of the capacity {capacity}, got {num_neighbours}"
         );
-        let slots = tch::no_grad(|| self.best_slots(queries, num_neighbours)); // [B, H, len, neighbours]
+        let slots = tch::no_grad(|| self.best_slots(queries, num_neighbours, most_written)); // [B, H, len, neighbours]
         let [_, _, len, _] = dims("slots", &slots);
         let written = slots.less_tensor(&self.num_written.view([-1, 1, 1, 1])).unsqueeze(-1);
         let flat = slots.flatten(2, 3).unsqueeze(-1);
@@ -97,14 +103,14 @@ impl KnnMemory {
     }
 
     /// Returns the slot of the highest score in each column, `[B, H, len, neighbours]`.
-    fn best_slots(&self, queries: &Tensor, num_neighbours: i64) -> Tensor {
+    fn best_slots(&self, queries: &Tensor, num_neighbours: i64, most_written: i64) -> Tensor {
         let [batch, num_heads, len, _] = dims("queries", queries);
         let [_, _, capacity, _] = dims("keys", &self.keys);
         let options = (Kind::Int64, queries.device());
         let column = Tensor::arange(num_neighbours, options);
         let rows_at_once = (MAX_SCORES / (batch * num_heads * len * num_neighbours)).max(1);
         let mut best: Option<(Tensor, Tensor)> = None; // Scores and slots so far.
-        for start in (0..self.num_used(capacity)).step_by((rows_at_once * num_neighbours) as usize) {
+        for start in (0..most_written.min(capacity)).step_by((rows_at_once * num_neighbours) as usize) {
             let num_slots = (rows_at_once * num_neighbours).min(capacity - start);
             let keys = self.keys.narrow(2, start, num_slots);
             let slot = Tensor::arange_start(start, start + num_slots, options);
@@ -123,9 +129,9 @@ impl KnnMemory {
         best.map_or_else(|| column.expand([batch, num_heads, len, -1], false), |(_, slots)| slots)
     }
 
-    /// Returns how many first slots hold anything in some row.
-    fn num_used(&self, capacity: i64) -> i64 {
-        self.num_written.max().int64_value(&[]).min(capacity)
+    /// Returns the most tokens that were written to a row; waits for the device.
+    fn most_written(&self) -> i64 {
+        self.num_written.max().int64_value(&[])
     }
 
     /// Returns the memory with the keys and values of a block written over the oldest ones.
@@ -202,9 +208,11 @@ impl MemoryAttention {
         memory: &KnnMemory,
     ) -> (Tensor, KnnMemory) {
         let (ordering_queries, mut memory) = (queries.ordering(), memory.map(Tensor::copy));
-        let num_blocks = dims::<5>("keys", keys)[0];
+        let [num_blocks, _, _, block_len, _] = dims("keys", keys);
+        let most_written = memory.most_written(); // Known of all blocks by that of the first.
         let read = |t| {
-            let neighbours = self.retrieve(&ordering_queries.get(t), &memory);
+            let queries = ordering_queries.get(t);
+            let neighbours = memory.retrieve_among(&queries, self.num_neighbours, most_written + t * block_len);
             memory.write(&keys.get(t), &values.get(t));
             neighbours
         };

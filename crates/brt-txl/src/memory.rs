@@ -212,7 +212,8 @@ impl MemoryAttention {
         let most_written = memory.most_written(); // Known of all blocks by that of the first.
         let read = |t| {
             let queries = ordering_queries.get(t);
-            let neighbours = memory.retrieve_among(&queries, self.num_neighbours, most_written + t * block_len);
+            let neighbours =
+                memory.retrieve_among(&queries, self.num_neighbours, most_written + t * block_len);
             memory.write(&keys.get(t), &values.get(t));
             neighbours
         };

@@ -33,7 +33,7 @@ def efficiency(model, n, network, parts=1):
     """Share of the step in which processors compute. With parts, gradients are summed once for so many times the tokens."""
     parameters, flops = MODELS[model]
     compute = parts * TOKENS * flops / FLOPS
-    # Twice in a step a few numbers, by which all decide alike, go up and down a tree, a word before each message.
+    # Twice in a step a few numbers, by which all decide alike, go up and down a tree; at worst with a word before each message.
     numbers = 2 * 2 * math.log2(n) * 2 * DELAY
     total, last = seconds_of_sum(4 * parameters, n, network), seconds_of_sum(BUCKET, n, network)
     hidden = BACKWARD * compute / parts  # Gradients are there in the last part's backward pass.
@@ -47,7 +47,7 @@ def main():
         for network in NETWORKS:
             shares = [efficiency(model, n, network) for n in (8, 64, 512)] + [efficiency(model, 512, network, 8)]
             step, total = TOKENS * flops / FLOPS, seconds_of_sum(4 * parameters, 64, network)
-                cells = [f"{math.floor(100 * share)}%" for share in shares]
+            cells = [f"{math.floor(100 * share)}%" for share in shares]
             print(f"| {model} | {network} | {step * 1e3:.0f} ms | {total * 1e3:.0f} ms | {' | '.join(cells)} |")
 
 

@@ -108,7 +108,7 @@ class Cluster:
         os.makedirs("/run/munge", exist_ok=True)
         if subprocess.run(["pgrep", "munged"], capture_output=True).returncode != 0:
             subprocess.run(["chown", "munge:", "/run/munge"], check=True)
-            subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
+            self.start(["runuser", "-u", "munge", "--", "munged", "--foreground"])
         ip("link", "add", "brt-bridge", "type", "bridge")
         ip("address", "add", "10.79.0.254/24", "dev", "brt-bridge")
         ip("link", "set", "brt-bridge", "up")

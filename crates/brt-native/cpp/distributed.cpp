@@ -5,7 +5,7 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
-#include <torch/csrc/distributed/c10d/reducer.hpp>
+#include <torch/csrc/distributed/c10d/comm.hpp>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -91,7 +91,7 @@ int brt_all_reduce(Group* group, tensor x) {
   });
 }
 
-// The sum of a few numbers, in place, on the CPU: up a tree of processes and down again, 2 log2(n) messages one after the other.
+// The sum of a few numbers, in place, on the CPU: up a tree of processes and down again, 2 ceil(log2(n)) messages one after the other.
 // Gloo's own sum goes around a ring, 2 (n - 1) messages.
 int brt_sum_few(Group* group, tensor x) {
   return guarded([&] {

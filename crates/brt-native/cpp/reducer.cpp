@@ -132,7 +132,7 @@ class Reducer {
   void added(size_t idx) {
     std::lock_guard<std::mutex> lock(mutex);
     if (is_learning) has_gradient[idx] = true;
-    if (!has_gradient[idx]) return fail("expected gradients of the same parameters as in the first step, got more");
+    if (!has_gradient[idx]) return fail("expected gradients of the same parameters as in the first step, got one of another");
     if (!parameters[idx].mutable_grad().is_same(gradients[idx])) return fail("expected gradients to be cleared before a step");
     if (!is_last_part) return;
     if (++num_seen[idx] > num_expected[idx] && !is_learning)

@@ -85,7 +85,7 @@ pub(super) fn download(root: &Path) -> Result<Choice> {
     }
     ui::line("downloading libtorch from the Python package index (0.55 GB; 0.5 GB are kept in .libtorch)");
     let part = root.join(".libtorch.part");
-    LIBTORCH.into_folder(root, &part)?;
+    LIBTORCH.install_into(root, &part)?;
     let version = check::check(&part).or_else(|why| {
         fail(format!("the downloaded libtorch is not usable: {why}; run `cargo xtask setup --force`"))
     })?;
@@ -105,7 +105,7 @@ pub(super) fn has_nccl(root: &Path) -> bool {
 pub(super) fn download_nccl(root: &Path) -> Result {
     ui::line("downloading NCCL from the Python package index (0.2 GB; 20 MB of headers are kept in .nccl)");
     let part = root.join(".nccl.part");
-    NCCL.into_folder(root, &part)?;
+    NCCL.install_into(root, &part)?;
     let requirements = root.join(NCCL.requirements);
     fs::copy(&requirements, part.join("nccl.txt"))
         .context(|| format!("copying {}", requirements.display()))?;
@@ -119,7 +119,7 @@ pub(super) fn download_nccl(root: &Path) -> Result {
 
 impl Wheels {
     /// Downloads the wheels and unpacks what is needed of them into a new folder: all of it, or the folder is not there.
-    fn into_folder(&self, root: &Path, part: &Path) -> Result {
+    fn install_into(&self, root: &Path, part: &Path) -> Result {
         self.check_python()?;
         self.check_space(root)?;
         link::remove(part)

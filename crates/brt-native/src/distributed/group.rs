@@ -117,7 +117,7 @@ impl ProcessGroup {
         self.done("sum over all processes", unsafe { ffi::brt_all_reduce(self.raw, raw(x)) })
     }
 
-    /// Returns the sums of a few numbers over all n processes, the same to the last bit on each: 2 log₂ n messages one after the
+    /// Returns the sums of a few numbers over all n processes, the same to the last bit on each: 2 ⌈log₂ n⌉ messages one after the
     /// other, where [`Self::all_reduce`] on the CPU takes 2 (n − 1) and sends fewer bytes.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::{
 /// Time between two tries to reach the master.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Time in which the master must get a name: Kubernetes gives it one when it runs.
-const NAMING: Duration = Duration::from_secs(60);
+pub(super) const NAMING: Duration = Duration::from_secs(60);
 
 /// Waits until somebody listens at the master's address.
 pub(super) fn await_master(master: (&str, u16), timeout: Duration) -> Result<(), String> {
@@ -37,7 +37,7 @@ pub(super) fn await_master(master: (&str, u16), timeout: Duration) -> Result<(),
 
 /// Returns the address of this host on the way to the master: there the others can reach it.
 pub(super) fn local_address(master: (&str, u16), timeout: Duration) -> io::Result<String> {
-    let address = look_up(master, timeout.min(NAMING))?;
+    let address = look_up(master, timeout)?;
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
     socket.connect(address)?; // Sends nothing.

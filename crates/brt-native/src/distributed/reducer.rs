@@ -14,8 +14,8 @@ const BUCKET_BYTES: i64 = 25 << 20;
 ///
 /// The sum of a bucket starts when its last gradient is there, while the backward pass goes on with others; from the second
 /// step on, for in the first it learns how often each parameter gets a gradient. Every process must compute gradients of the
-/// same parameters, as often in each step; where one does not, the sum is an error. Parameters without a gradient in the first
-/// step have none later.
+/// same parameters, as often in each step; where one does not, the sum is an error. A parameter without a gradient in the first
+/// step must have none later, which is an error, too.
 #[derive(Debug)]
 pub struct GradientReducer {
     raw: *mut c_void,

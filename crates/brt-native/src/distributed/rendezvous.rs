@@ -9,7 +9,7 @@ use std::{
 use super::{
     GroupError, ProcessGroup,
     card::{Address, Card},
-    network::{await_master, host_name, local_address},
+    network::{NAMING, await_master, host_name, local_address},
     reason,
     store::Store,
 };
@@ -89,8 +89,9 @@ impl Rendezvous {
         let address = match interface {
             Some(name) => Address::Interface(name),
             None => {
-                let own = local_address((&self.host, self.port), timeout);
-                Address::Ip(own.map_err(|error| self.unreached(error.to_string(), timeout))?)
+                let limit = timeout.min(NAMING);
+                let own = local_address((&self.host, self.port), limit);
+                Address::Ip(own.map_err(|error| self.unreached(error.to_string(), limit))?)
             }
         };
         let store = self.open_store(timeout)?;

@@ -14,6 +14,9 @@ const MIN_PARAMETER_RMS: f64 = 1e-3;
 /// A matrix is factored where both of its dimensions reach this.
 const MIN_FACTORED_DIM: i64 = 128;
 
+/// Values of the parameters that are updated together, some of which are there five times meanwhile; one parameter at least.
+const MAX_LIST_VALUES: i64 = 1 << 24;
+
 /// Options of [`Adafactor`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,14 +83,21 @@ impl Adafactor {
     pub fn new(config: AdafactorConfig, parameters: Vec<(String, Tensor)>) -> Self {
         let mut alike = BTreeMap::<_, Vec<_>>::new();
         for (name, parameter) in parameters {
-            let decays = config.decay.applies_to(&name, &parameter);
+            let decays = config.weight_decay > 0. && config.decay.applies_to(&name, &parameter);
             alike.entry((parameter.size(), decays)).or_default().push((name, parameter));
         }
-        let lists = alike.into_iter().map(|((size, decays), parameters)| {
+        let mut lists = vec![];
+        for ((size, decays), mut parameters) in alike {
             let weight_decay = if decays { config.weight_decay } else { 0. };
-            List::zeros(&size, parameters, config.momentum.is_some(), weight_decay)
-        });
-        Self { config, lists: lists.collect(), num_steps: 0 }
+            let num_values: i64 = size.iter().product();
+            let at_once = (MAX_LIST_VALUES / num_values.max(1)).max(1) as usize;
+            while !parameters.is_empty() {
+                let rest = parameters.split_off(at_once.min(parameters.len()));
+                lists.push(List::zeros(&size, parameters, config.momentum.is_some(), weight_decay));
+                parameters = rest;
+            }
+        }
+        Self { config, lists, num_steps: 0 }
     }
 
     /// Returns the number of values of the moments of a parameter of this shape.

@@ -1,15 +1,19 @@
-//! The allocator. libtorch frees and maps large tensors at every step; mimalloc keeps the pages.
+//! The allocator of `brt`, and of libtorch in it: jemalloc, whose free memory joins to what is asked for next.
+
+use tikv_jemallocator::Jemalloc;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Tells mimalloc to keep freed memory and to use large pages, so that a step finds the pages of the step before.
-pub(crate) fn keep_pages() {
-    const PURGE_DELAY: i32 = 15;
-    const ALLOW_LARGE_OS_PAGES: i32 = 6;
-    // SAFETY: plain setters of mimalloc; the indices are those of its `mi_option_t`.
-    unsafe {
-        libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
-        libmimalloc_sys::mi_option_set(ALLOW_LARGE_OS_PAGES, 1);
-    }
-}
+/// Options of jemalloc: large blocks share their memory with all others, and free pages are kept, so that a step finds those
+/// of the step before.
+#[used]
+#[unsafe(export_name = "malloc_conf")]
+static OPTIONS: Options = Options(c"oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1".as_ptr());
+
+/// A pointer that jemalloc reads before `main`.
+#[repr(transparent)]
+struct Options(*const std::ffi::c_char);
+
+// SAFETY: the text is a constant.
+unsafe impl Sync for Options {}

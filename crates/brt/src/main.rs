@@ -14,7 +14,6 @@ use clap::Parser;
 fn main() -> ExitCode {
     let_waiting_threads_sleep();
     output::short_panics();
-    allocator::keep_pages();
     // Before any tensor operation; without CUDA the process runs on the CPU, and `brt doctor` says why.
     let cuda = brt_native::load_cuda();
     start_log();

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::{
     head::{Job, KEYS, TILE_QUERIES, VALUES},
-    packed::{Aligned, Order, Packed, Rows, padded_len},
+    packed::{Order, Packed, Rows, padded_len},
     rows,
     tile::{Factor, Into, ROWS, product},
     view::{Place, View},
 };
-use crate::simd::{Simd, dot, kernel};
+use crate::simd::{Operand, Simd, Word, dot, kernel};
 
 /// What the backward pass of one head writes.
 pub(super) struct Gradients {
@@ -36,18 +36,29 @@ pub(super) enum Flow {
 }
 
 /// Scratch of the backward pass.
-struct Tile {
-    /// As they are, and multiplied by the temperature.
-    unscaled: Rows,
-    queries: Rows,
-    gradients: Rows,
+struct Tile<T> {
+    queries: Rows<T>,
+    gradients: Rows<T>,
     /// Weights and gradients of logits of [`TILE_QUERIES`] queries.
-    weights: Aligned,
-    logits: Aligned,
-    row: usize,
+    weights: Rows<T>,
+    logits: Rows<T>,
     query_gradients: Rows,
-    /// Of keys and values.
+    /// Of keys, but for the temperature, and values.
     sums: [Rows; 2],
+}
+
+impl<T: Word> Tile<T> {
+    fn new([num_queries, num_keys, width]: [usize; 3]) -> Self {
+        let logits = || Rows::zeros(TILE_QUERIES, padded_len(num_keys));
+        Self {
+            queries: Rows::zeros(num_queries, width),
+            gradients: Rows::zeros(num_queries, width),
+            weights: logits(),
+            logits: logits(),
+            query_gradients: Rows::zeros(TILE_QUERIES, width),
+            sums: [Rows::zeros(num_keys, width), Rows::zeros(num_keys, width)],
+        }
+    }
 }
 
 impl Job {
@@ -56,7 +67,7 @@ impl Job {
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head of `to`.
     #[inline(always)]
-    pub(super) unsafe fn backward<S: Simd>(
+    pub(super) unsafe fn backward<S: Simd, T: Operand<S>>(
         &self,
         [row, head]: [usize; 2],
         from: Incoming,
@@ -65,28 +76,18 @@ impl Job {
     ) {
         let Incoming { gradients, log_sums, flow } = from;
         let [num_queries, width] = self.queries.size();
-        let num_keys = self.visible.num_keys;
-        let mut packed = self.pack([Order::Both, Order::Both]);
-        let logit_row = padded_len(num_keys);
-        let mut tile = Tile {
-            unscaled: Rows::zeros(num_queries, width),
-            queries: Rows::zeros(num_queries, width),
-            gradients: Rows::zeros(num_queries, width),
-            weights: Aligned::zeros(TILE_QUERIES * logit_row),
-            logits: Aligned::zeros(TILE_QUERIES * logit_row),
-            row: logit_row,
-            query_gradients: Rows::zeros(TILE_QUERIES, width),
-            sums: [Rows::zeros(num_keys, width), Rows::zeros(num_keys, width)],
-        };
+        let mut packed = self.pack::<S, T>([Order::Both, Order::Columns]);
+        let mut tile = Tile::<T>::new([num_queries, self.visible.num_keys, width]);
         for block in 0..self.num_blocks {
             let place = Place { block, row, head };
             // SAFETY: the caller's.
             unsafe {
-                self.enter::<S>(&mut packed, place);
-                tile.unscaled.read::<S>(&self.queries, place, 0);
-                tile.queries.values.copy_from_slice(&tile.unscaled.values);
-                rows::scale::<S>(&mut tile.queries.values, self.temperature(head));
-                tile.gradients.read::<S>(gradients, place, 0);
+                self.enter::<S, T>(&mut packed, place);
+                for (rows, view) in [(&mut tile.queries, &self.queries), (&mut tile.gradients, gradients)] {
+                    rows.read::<S>(view, place, 0);
+                    rows.make_along::<S>(0..num_queries, 0..rows.row);
+                    rows.make_across::<S>(0..num_queries, 0..rows.row);
+                }
             }
             for start in (0..num_queries).step_by(TILE_QUERIES) {
                 let queries = start..num_queries.min(start + TILE_QUERIES);
@@ -94,17 +95,17 @@ impl Job {
                 // SAFETY: the caller's.
                 unsafe {
                     let log_sums = &log_sums[block * num_queries..];
-                    self.rows_backward::<S>(
+                    self.rows_backward::<S, T>(
                         &mut tile,
                         &packed,
                         queries.clone(),
-                        (log_sums, place.head),
+                        (log_sums, head),
                         of_head,
                     );
                     for i in queries.clone() {
                         to.queries.write::<S>(place, i, tile.query_gradients.starting(i - start));
                     }
-                    self.keys_backward::<S>(&mut tile, queries, flow);
+                    self.keys_backward::<S, T>(&mut tile, queries, flow);
                 }
             }
             // SAFETY: the caller's.
@@ -117,67 +118,78 @@ impl Job {
     /// # Safety
     /// As [`Self::backward`].
     #[inline(always)]
-    unsafe fn rows_backward<S: Simd>(
+    unsafe fn rows_backward<S: Simd, T: Operand<S>>(
         &self,
-        tile: &mut Tile,
-        packed: &[Packed; 2],
+        tile: &mut Tile<T>,
+        packed: &[Packed<T>; 2],
         queries: Range<usize>,
         (log_sums, head): (&[f32], usize),
-        [bias, temperature]: [&mut [f32]; 2],
+        [bias, temperature_gradient]: [&mut [f32]; 2],
     ) {
-        let width = self.queries.size()[1];
-        let (row, start) = (tile.row, queries.start);
-        let (weights, logits) = (&mut tile.weights, &mut tile.logits);
+        let (start, temperature) = (queries.start, self.temperature(head));
+        let Tile { weights, logits, query_gradients, .. } = tile;
         // SAFETY: the caller's.
         unsafe {
-            self.logits::<S>(&tile.queries, &packed[KEYS], queries.clone(), (weights, row));
-            self.logits::<S>(&tile.gradients, &packed[VALUES], queries.clone(), (logits, row));
+            self.logits::<S, T>(&tile.queries, &packed[KEYS], queries.clone(), weights);
+            self.logits::<S, T>(&tile.gradients, &packed[VALUES], queries.clone(), logits);
             for i in queries.clone() {
                 let seen = self.visible.keys(i);
-                let weights = &mut weights[(i - start) * row..][seen.clone()];
-                let logits = &mut logits[(i - start) * row..][seen.clone()];
+                let weights = &mut weights.starting_mut(i - start)[seen.clone()];
+                let logits = &mut logits.starting_mut(i - start)[seen.clone()];
                 let (bias_of_row, multiplier) = (self.bias(head, i), self.multiplier(head, i));
-                rows::softmax_backward::<S>(weights, logits, bias_of_row, multiplier, log_sums[i]);
+                let numbers = [temperature, log_sums[i]];
+                rows::softmax_backward::<S>(weights, logits, numbers, bias_of_row, multiplier);
                 if !bias.is_empty() {
                     rows::add::<S>(&mut bias[self.visible.bias_start(i)..][..seen.len()], logits);
                 }
             }
-            self.clear_unseen(weights, row, queries.clone());
-            self.clear_unseen(logits, row, queries.clone());
-            let sums = &mut tile.query_gradients;
-            self.sums::<S>((logits, row), &packed[KEYS].rows, queries.clone(), sums);
+            self.clear_unseen(weights, queries.clone());
+            self.clear_unseen(logits, queries.clone());
+            let (rows, columns) = (0..queries.len(), self.columns(&queries, logits.row));
+            weights.make_across::<S>(rows.clone(), columns.clone());
+            logits.make_across::<S>(rows.clone(), columns.clone());
+            logits.make_along::<S>(rows, columns);
+            self.sums::<S, T>(logits, &packed[KEYS].rows, queries.clone(), query_gradients);
             for i in queries {
-                let gradient = &mut sums.values[(i - start) * sums.row..][..width];
-                temperature[0] += dot::<S, f32, f32>(gradient, &tile.unscaled.starting(i)[..width]);
-                rows::scale::<S>(gradient, self.temperature(head));
+                let gradient = query_gradients.starting_mut(i - start);
+                let width = self.queries.size()[1];
+                let (gradient, query) = (&mut gradient[..width], &tile.queries.starting(i)[..width]);
+                temperature_gradient[0] += dot::<S, f32, f32>(gradient, query);
+                rows::scale::<S>(gradient, temperature);
             }
         }
     }
 
-    /// Adds to the gradients of keys and values what comes from some queries.
+    /// Adds to the gradients of keys, but for the temperature, and values what comes from some queries.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`.
     #[inline(always)]
-    unsafe fn keys_backward<S: Simd>(&self, tile: &mut Tile, queries: Range<usize>, flow: Flow) {
+    unsafe fn keys_backward<S: Simd, T: Operand<S>>(
+        &self,
+        tile: &mut Tile<T>,
+        queries: Range<usize>,
+        flow: Flow,
+    ) {
         let width = self.queries.size()[1];
         let first_key = if flow == Flow::Stopped { self.own_start() } else { 0 };
-        let Tile { weights, logits, row, sums, .. } = tile;
-        let sources = [(&*logits, &tile.queries), (&*weights, &tile.gradients)];
-        let start = queries.start;
+        let sources = [(&tile.logits, &tile.queries), (&tile.weights, &tile.gradients)];
         for first in (first_key..self.visible.num_keys).step_by(ROWS) {
             let seeing = self.visible.queries(first, queries.clone());
             if seeing.is_empty() {
                 continue;
             }
-            for ((factors, rows), sums) in sources.iter().zip(sums.iter_mut()) {
-                let factors = &factors[(seeing.start - start) * *row + first..];
-                let factors = Factor { values: factors, row: 1, column: *row };
-                let (rows, sum_row) = ((rows.starting(seeing.start), rows.row), sums.row);
-                let shape = [seeing.len(), width];
+            // Whole operands: a tile begins with one.
+            let begin = seeing.start - seeing.start % T::VALUES;
+            let depth = (seeing.end - begin).div_ceil(T::VALUES);
+            for ((factors, rows), sums) in sources.iter().zip(tile.sums.iter_mut()) {
+                let (values, row) = factors.across::<S>(begin - queries.start);
+                let factors = Factor { values: &values[first..], row: 1, column: row };
+                let sum_row = sums.row;
+                let sums = (sums.starting_mut(first), sum_row);
                 // SAFETY: the caller's.
                 unsafe {
-                    product::<S>(factors, rows, (sums.starting_mut(first), sum_row), shape, Into::Add);
+                    product::<S, T>(factors, rows.across::<S>(begin), sums, [depth, width], Into::Add);
                 }
             }
         }
@@ -193,23 +205,25 @@ impl Job {
         let (own, at) = (self.own_start(), |block| Place { block, ..place });
         for (idx, sums) in sums.iter_mut().enumerate() {
             let pieces = &to.pieces[idx];
+            let factor = if idx == KEYS { self.temperature(place.head) } else { 1. };
             // SAFETY: the caller's.
             unsafe {
                 match (&self.before, flow) {
                     (Some(_), Flow::Through) => {
                         match (place.block.checked_sub(1), &to.before) {
-                            (Some(previous), _) => sums.write::<S>(pieces, at(previous), 0),
-                            (None, Some(before)) => sums.write::<S>(&before[idx], place, 0),
+                            (Some(previous), _) => sums.write::<S>(pieces, at(previous), 0, factor),
+                            (None, Some(before)) => sums.write::<S>(&before[idx], place, 0, factor),
                             (None, None) => (),
                         }
                         if is_last {
-                            sums.write::<S>(pieces, place, own);
+                            sums.write::<S>(pieces, place, own, factor);
                         }
                         sums.advance(own);
                     }
                     _ if self.is_shared && !is_last => (),
                     _ => {
-                        sums.write::<S>(pieces, at(if self.is_shared { 0 } else { place.block }), own);
+                        let to = at(if self.is_shared { 0 } else { place.block });
+                        sums.write::<S>(pieces, to, own, factor);
                         sums.values.fill(0.);
                     }
                 }
@@ -239,5 +253,10 @@ unsafe fn backward_by<S: Simd>(
     of_head: [&mut [f32]; 2],
 ) {
     // SAFETY: the caller's.
-    unsafe { job.backward::<S>(head, from, to, of_head) }
+    unsafe {
+        match job.is_bfloat16() {
+            true => job.backward::<S, S::Bfloat16>(head, from, to, of_head),
+            false => job.backward::<S, f32>(head, from, to, of_head),
+        }
+    }
 }

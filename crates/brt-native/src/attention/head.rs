@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::{
     band::Visible,
-    packed::{Aligned, Order, Packed, Rows, padded_len},
+    packed::{Order, Packed, Rows, padded_len},
     rows,
-    tile::{Factor, Into, ROWS, product},
+    tile::{Into, ROWS, product},
     view::{Floats, Place, View},
 };
-use crate::simd::{MAX_LANES, Simd, kernel};
+use crate::simd::{MAX_LANES, Operand, Simd, Word, kernel};
 
 /// Queries whose logits are kept at once.
 pub(super) const TILE_QUERIES: usize = 8 * ROWS;
@@ -40,6 +40,11 @@ pub(super) const KEYS: usize = 0;
 pub(super) const VALUES: usize = 1;
 
 impl Job {
+    /// Whether all that is multiplied is bfloat16.
+    pub(super) fn is_bfloat16(&self) -> bool {
+        self.queries.is_bfloat16() && self.pieces.iter().all(View::is_bfloat16)
+    }
+
     fn piece_len(&self) -> usize {
         self.pieces[KEYS].size()[0]
     }
@@ -49,9 +54,9 @@ impl Job {
         if self.before.is_some() { self.piece_len() } else { 0 }
     }
 
-    pub(super) fn pack(&self, [keys, values]: [Order; 2]) -> [Packed; 2] {
+    pub(super) fn pack<S: Simd, T: Operand<S>>(&self, orders: [Order; 2]) -> [Packed<T>; 2] {
         let width = self.queries.size()[1];
-        [keys, values].map(|order| Packed::new(self.visible.num_keys, width, order))
+        orders.map(|order| Packed::new::<S>(self.visible.num_keys, width, order))
     }
 
     /// Brings keys and values of a block into their places.
@@ -59,7 +64,7 @@ impl Job {
     /// # Safety
     /// The processor has the instruction set of `S`.
     #[inline(always)]
-    pub(super) unsafe fn enter<S: Simd>(&self, packed: &mut [Packed; 2], place: Place) {
+    pub(super) unsafe fn enter<S: Simd, T: Operand<S>>(&self, packed: &mut [Packed<T>; 2], place: Place) {
         if place.block > 0 && self.is_shared {
             return;
         }
@@ -73,6 +78,7 @@ impl Job {
                     None => (),
                 }
                 packed.read::<S>(&self.pieces[idx], place, own);
+                packed.make_across::<S>();
             }
         }
     }
@@ -90,46 +96,59 @@ impl Job {
         self.multiplier.as_ref().map(|all| &all.values()[row + self.visible.keys(i).start..])
     }
 
+    /// Returns the columns of a tile of logits, whole vectors of a row, that products with any of them read.
+    pub(super) fn columns(&self, tile: &Range<usize>, row: usize) -> Range<usize> {
+        let (start, end) = (self.visible.keys(tile.start).start, self.visible.keys(tile.end - 1).end);
+        let start = start.saturating_sub(ROWS);
+        start - start % MAX_LANES..(end + ROWS).next_multiple_of(MAX_LANES).min(row)
+    }
+
     /// Reads all blocks of one head; writes what they read to `out`, and the logarithm of the sum of each query's
     /// exponentials to `log_sums`, block by block.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head of `out`.
     #[inline(always)]
-    pub(super) unsafe fn forward<S: Simd>(&self, [row, head]: [usize; 2], out: &View, log_sums: &mut [f32]) {
+    pub(super) unsafe fn forward<S: Simd, T: Operand<S>>(
+        &self,
+        [row, head]: [usize; 2],
+        out: &View,
+        log_sums: &mut [f32],
+    ) {
         let [num_queries, width] = self.queries.size();
-        let mut packed = self.pack([Order::Both, Order::Rows]);
-        let mut queries = Rows::zeros(num_queries, width);
-        let logit_row = padded_len(self.visible.num_keys);
-        let mut logits = Aligned::zeros(TILE_QUERIES * logit_row);
-        let mut read = Rows::zeros(TILE_QUERIES, width);
+        let mut packed = self.pack::<S, T>([Order::Columns, Order::Across]);
+        let mut queries = Rows::<T>::zeros(num_queries, width);
+        let mut logits = Rows::<T>::zeros(TILE_QUERIES, padded_len(self.visible.num_keys));
+        let mut read = Rows::<f32>::zeros(TILE_QUERIES, width);
         for block in 0..self.num_blocks {
             let place = Place { block, row, head };
             // SAFETY: the caller's.
             unsafe {
-                self.enter::<S>(&mut packed, place);
+                self.enter::<S, T>(&mut packed, place);
                 queries.read::<S>(&self.queries, place, 0);
-                rows::scale::<S>(&mut queries.values, self.temperature(head));
+                queries.make_along::<S>(0..num_queries, 0..queries.row);
             }
             for start in (0..num_queries).step_by(TILE_QUERIES) {
                 let tile = start..num_queries.min(start + TILE_QUERIES);
                 let mut factors = [0.; TILE_QUERIES];
                 // SAFETY: the caller's.
                 unsafe {
-                    self.logits::<S>(&queries, &packed[KEYS], tile.clone(), (&mut logits, logit_row));
+                    self.logits::<S, T>(&queries, &packed[KEYS], tile.clone(), &mut logits);
                     for i in tile.clone() {
-                        let row = &mut logits[(i - start) * logit_row..][self.visible.keys(i)];
-                        let (log_sum, factor) = rows::softmax::<S>(row, self.bias(head, i));
+                        let row = &mut logits.starting_mut(i - start)[self.visible.keys(i)];
+                        let (log_sum, factor) =
+                            rows::softmax::<S>(row, self.temperature(head), self.bias(head, i));
                         if let Some(multiplier) = self.multiplier(head, i) {
                             rows::multiply::<S>(row, multiplier);
                         }
                         log_sums[block * num_queries + i] = log_sum;
                         factors[i - start] = factor;
                     }
-                    self.clear_unseen(&mut logits, logit_row, tile.clone());
-                    self.sums::<S>((&logits, logit_row), &packed[VALUES].rows, tile.clone(), &mut read);
+                    self.clear_unseen(&mut logits, tile.clone());
+                    logits.make_along::<S>(0..tile.len(), self.columns(&tile, logits.row));
+                    self.sums::<S, T>(&logits, &packed[VALUES].rows, tile.clone(), &mut read);
                     for i in tile {
-                        let row = &mut read.values[(i - start) * read.row..][..width];
+                        let row = &mut read.starting_mut(i - start)[..width];
                         rows::scale::<S>(row, factors[i - start]);
                         out.write::<S>(place, i, row);
                     }
@@ -144,15 +163,15 @@ impl Job {
     /// # Safety
     /// The processor has the instruction set of `S`.
     #[inline(always)]
-    pub(super) unsafe fn logits<S: Simd>(
+    pub(super) unsafe fn logits<S: Simd, T: Operand<S>>(
         &self,
-        queries: &Rows,
-        keys: &Packed,
+        queries: &Rows<T>,
+        keys: &Packed<T>,
         tile: Range<usize>,
-        (logits, logit_row): (&mut [f32], usize),
+        logits: &mut Rows<T>,
     ) {
-        let columns = keys.columns.as_ref().expect("keys or values column by column");
-        let (width, end) = (keys.width(), self.visible.keys(tile.end - 1).end);
+        let depth = self.queries.size()[1].div_ceil(T::VALUES);
+        let end = self.visible.keys(tile.end - 1).end;
         for near in (self.visible.keys(tile.start).start / NEAR_KEYS * NEAR_KEYS..end).step_by(NEAR_KEYS) {
             for first in tile.clone().step_by(ROWS) {
                 let seen = self.visible.keys_of_rows(first);
@@ -162,11 +181,11 @@ impl Job {
                 if len == 0 {
                     continue;
                 }
-                let queries = Factor { values: queries.starting(first), row: queries.row, column: 1 };
-                let logits = &mut logits[(first - tile.start) * logit_row + begin..];
-                let columns = (&columns.values[begin..], columns.row);
+                let (queries, columns) = (queries.along::<S>(first, 0), keys.columns(begin));
+                let row = logits.row;
+                let logits = (&mut logits.starting_mut(first - tile.start)[begin..], row);
                 // SAFETY: the caller's.
-                unsafe { product::<S>(queries, columns, (logits, logit_row), [width, len], Into::Replace) };
+                unsafe { product::<S, T>(queries, columns, logits, [depth, len], Into::Replace) };
             }
         }
     }
@@ -176,41 +195,43 @@ impl Job {
     /// # Safety
     /// The processor has the instruction set of `S`.
     #[inline(always)]
-    pub(super) unsafe fn sums<S: Simd>(
+    pub(super) unsafe fn sums<S: Simd, T: Operand<S>>(
         &self,
-        (weights, weight_row): (&[f32], usize),
-        rows: &Rows,
+        weights: &Rows<T>,
+        rows: &Rows<T>,
         tile: Range<usize>,
-        sums: &mut Rows,
+        sums: &mut Rows<f32>,
     ) {
         let (width, end) = (self.queries.size()[1], self.visible.keys(tile.end - 1).end);
         sums.values.fill(0.);
         for near in (self.visible.keys(tile.start).start / NEAR_KEYS * NEAR_KEYS..end).step_by(NEAR_KEYS) {
             for first in tile.clone().step_by(ROWS) {
                 let seen = self.visible.keys_of_rows(first);
-                let begin = seen.start.max(near);
-                let depth = seen.end.min(near + NEAR_KEYS).saturating_sub(begin);
+                // Whole operands.
+                let begin = (seen.start - seen.start % T::VALUES).max(near);
+                let depth = seen.end.min(near + NEAR_KEYS).saturating_sub(begin).div_ceil(T::VALUES);
                 if depth == 0 {
                     continue;
                 }
-                let (at, sum_row) = (first - tile.start, sums.row);
-                let weights =
-                    Factor { values: &weights[at * weight_row + begin..], row: weight_row, column: 1 };
-                let (rows, sums) = ((rows.starting(begin), rows.row), (sums.starting_mut(at), sum_row));
+                let at = first - tile.start;
+                let (weights, rows) = (weights.along::<S>(at, begin), rows.across::<S>(begin));
+                let sum_row = sums.row;
+                let sums = (sums.starting_mut(at), sum_row);
                 // SAFETY: the caller's.
-                unsafe { product::<S>(weights, rows, sums, [depth, width], Into::Add) };
+                unsafe { product::<S, T>(weights, rows, sums, [depth, width], Into::Add) };
             }
         }
     }
 
     /// Writes zeros where a query does not see a key that one in a register tile with it, or next to it, does.
     #[inline(always)]
-    pub(super) fn clear_unseen(&self, weights: &mut [f32], weight_row: usize, tile: Range<usize>) {
+    pub(super) fn clear_unseen<T: Word>(&self, weights: &mut Rows<T>, tile: Range<usize>) {
+        let row = weights.row;
         for i in tile.clone() {
             let first = i - (i - tile.start) % ROWS;
             let all = self.visible.keys_of_rows(first);
-            let all = all.start.saturating_sub(ROWS)..(all.end + ROWS).min(weight_row);
-            let weights = &mut weights[(i - tile.start) * weight_row..][..weight_row];
+            let all = all.start.saturating_sub(ROWS)..(all.end + ROWS).min(row);
+            let weights = &mut weights.starting_mut(i - tile.start)[..row];
             let seen = self.visible.keys(i);
             weights[all.start..seen.start].fill(0.);
             weights[seen.end..all.end].fill(0.);
@@ -227,5 +248,10 @@ kernel! {
 #[inline(always)]
 unsafe fn forward_by<S: Simd>(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) {
     // SAFETY: the caller's.
-    unsafe { job.forward::<S>(head, out, log_sums) }
+    unsafe {
+        match job.is_bfloat16() {
+            true => job.forward::<S, S::Bfloat16>(head, out, log_sums),
+            false => job.forward::<S, f32>(head, out, log_sums),
+        }
+    }
 }

@@ -1,57 +1,69 @@
-//! Scratch of one head: keys and values in float32, row by row and column by column.
+//! Scratch of one head: rows in float32, and what products multiply of them.
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    marker::PhantomData,
+    ops::{Deref, DerefMut, Range},
+};
 
 use super::{
-    tile::ROWS,
+    rows,
+    tile::{Factor, ROWS},
     view::{Place, View},
 };
-use crate::simd::{MAX_LANES, Simd};
+use crate::simd::{MAX_LANES, Operand, Simd, Word};
 
 /// Values in memory that begins where a line of the cache does.
-pub(super) struct Aligned {
+pub(super) struct Aligned<T> {
     lines: Vec<Line>,
     len: usize,
+    values: PhantomData<T>,
 }
 
 /// A line of the cache.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct Line([u32; 16]);
 
-impl Aligned {
+impl<T: Word> Aligned<T> {
     pub(super) fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.; 16]); len.div_ceil(16)], len }
+        const { assert!(size_of::<T>() == 4 && align_of::<T>() <= 64) };
+        Self { lines: vec![Line([0; 16]); len.div_ceil(16)], len, values: PhantomData }
     }
 }
 
-impl Deref for Aligned {
-    type Target = [f32];
+impl<T: Word> Deref for Aligned<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
-        // SAFETY: lines are arrays of floats, one after the other, and hold so many.
+    fn deref(&self) -> &[T] {
+        // SAFETY: lines are words, one after the other, and hold so many.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
-impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T: Word> DerefMut for Aligned<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }
 
-/// Rows of `width` values in float32, padded with zeros to whole register tiles.
-pub(super) struct Rows {
-    pub(super) values: Aligned,
+/// Rows of values in float32, padded with zeros to whole register tiles, and operands that are made of them where those are
+/// not the values themselves.
+pub(super) struct Rows<T = f32> {
+    pub(super) values: Aligned<f32>,
     /// Values from row to row.
     pub(super) row: usize,
+    /// Operands of values next to each other in a row.
+    along: Aligned<T>,
+    /// Operands of values next to each other in a column.
+    across: Aligned<T>,
 }
 
-impl Rows {
+impl<T: Word> Rows<T> {
     pub(super) fn zeros(len: usize, width: usize) -> Self {
         let row = width.next_multiple_of(MAX_LANES);
-        Self { values: Aligned::zeros((len.next_multiple_of(ROWS) + ROWS) * row), row }
+        let values = Aligned::zeros((len.next_multiple_of(ROWS) + ROWS) * row);
+        Self { values, row, along: Aligned::zeros(0), across: Aligned::zeros(0) }
     }
 
     /// Returns the values from row `first` on.
@@ -61,6 +73,71 @@ impl Rows {
 
     pub(super) fn starting_mut(&mut self, first: usize) -> &mut [f32] {
         &mut self.values[first * self.row..]
+    }
+
+    /// Makes operands along some rows, of `columns`, whole vectors.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    pub(super) unsafe fn make_along<S: Simd>(&mut self, rows: Range<usize>, columns: Range<usize>)
+    where
+        T: Operand<S>,
+    {
+        if T::VALUES == 1 {
+            return;
+        }
+        if self.along.is_empty() {
+            self.along = Aligned::zeros(self.values.len() / T::VALUES);
+        }
+        for i in rows {
+            let at = i * self.row + columns.start;
+            let to = &mut self.along[at / T::VALUES..][..columns.len() / T::VALUES];
+            // SAFETY: the caller's.
+            unsafe { T::along(&self.values[at..][..columns.len()], to) };
+        }
+    }
+
+    /// Makes operands across some rows, the first of which begins one, of `columns`, whole vectors.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    pub(super) unsafe fn make_across<S: Simd>(&mut self, rows: Range<usize>, columns: Range<usize>)
+    where
+        T: Operand<S>,
+    {
+        if T::VALUES == 1 {
+            return;
+        }
+        if self.across.is_empty() {
+            self.across = Aligned::zeros(self.values.len() / T::VALUES);
+        }
+        for i in rows.step_by(T::VALUES) {
+            let row = |i: usize| &self.values[i * self.row + columns.start..][..columns.len()];
+            let to = &mut self.across[i / T::VALUES * self.row + columns.start..][..columns.len()];
+            // SAFETY: the caller's.
+            unsafe { T::across([row(i), row(i + 1)], to) };
+        }
+    }
+
+    /// Returns the operands along rows, from a row and a column on that begin one.
+    #[inline(always)]
+    pub(super) fn along<S: Simd>(&self, row: usize, column: usize) -> Factor<'_, T>
+    where
+        T: Operand<S>,
+    {
+        let values = &T::pick(&self.values, &self.along)[(row * self.row + column) / T::VALUES..];
+        Factor { values, row: self.row / T::VALUES, column: 1 }
+    }
+
+    /// Returns the operands across rows, from a row on that begins one, and how far those of one row are from the next.
+    #[inline(always)]
+    pub(super) fn across<S: Simd>(&self, row: usize) -> (&[T], usize)
+    where
+        T: Operand<S>,
+    {
+        (&T::pick(&self.values, &self.across)[row / T::VALUES * self.row..], self.row)
     }
 
     /// Reads a head into the rows from `first` on.
@@ -74,15 +151,19 @@ impl Rows {
         unsafe { view.read::<S>(place, self.starting_mut(first), row) };
     }
 
-    /// Writes rows from `first` on to a head.
+    /// Writes rows from `first` on to a head, multiplied by `factor`.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head.
     #[inline(always)]
-    pub(super) unsafe fn write<S: Simd>(&self, view: &View, place: Place, first: usize) {
-        for (i, row) in self.starting(first).chunks(self.row).take(view.size()[0]).enumerate() {
+    pub(super) unsafe fn write<S: Simd>(&mut self, view: &View, place: Place, first: usize, factor: f32) {
+        let row = self.row;
+        for (i, row) in self.starting_mut(first).chunks_mut(row).take(view.size()[0]).enumerate() {
             // SAFETY: the caller's.
-            unsafe { view.write::<S>(place, i, row) }
+            unsafe {
+                rows::scale::<S>(row, factor);
+                view.write::<S>(place, i, row);
+            }
         }
     }
 
@@ -94,36 +175,47 @@ impl Rows {
     }
 }
 
-/// Keys or values of one head, row by row and, where a product needs them so, column by column.
-pub(super) struct Packed {
-    pub(super) rows: Rows,
-    pub(super) columns: Option<Columns>,
-    width: usize,
+/// Keys or values of one head, as products need them.
+pub(super) struct Packed<T> {
+    pub(super) rows: Rows<T>,
+    columns: Option<Columns<T>>,
+    order: Order,
+    len: usize,
 }
 
-/// The same values, one row for each feature.
-pub(super) struct Columns {
-    pub(super) values: Aligned,
-    /// Values from feature to feature.
-    pub(super) row: usize,
+/// Operands along the rows, one row for each.
+struct Columns<T> {
+    values: Aligned<T>,
+    /// Operands from row to row.
+    row: usize,
 }
 
-/// Whether values are needed column by column.
+/// What products sum over.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    Rows,
+    /// Features.
+    Columns,
+    /// Keys.
+    Across,
     Both,
 }
 
-impl Packed {
-    pub(super) fn new(len: usize, width: usize, order: Order) -> Self {
+impl<T: Word> Packed<T> {
+    pub(super) fn new<S: Simd>(len: usize, width: usize, order: Order) -> Self
+    where
+        T: Operand<S>,
+    {
         let row = padded_len(len);
-        let columns = (order == Order::Both).then(|| Columns { values: Aligned::zeros(width * row), row });
-        Self { rows: Rows::zeros(len, width), columns, width }
+        let columns = (order != Order::Across)
+            .then(|| Columns { values: Aligned::zeros(width.div_ceil(T::VALUES) * row), row });
+        Self { rows: Rows::zeros(len, width), columns, order, len }
     }
 
-    pub(super) fn width(&self) -> usize {
-        self.width
+    /// Returns operands along the rows, one row for each, from the `first` of the rows on, and how far those of one are from
+    /// the next.
+    pub(super) fn columns(&self, first: usize) -> (&[T], usize) {
+        let columns = self.columns.as_ref().expect("keys or values column by column");
+        (&columns.values[first..], columns.row)
     }
 
     /// Reads the rows of a head, to stand from row `first` on.
@@ -131,21 +223,41 @@ impl Packed {
     /// # Safety
     /// The processor has the instruction set of `S`.
     #[inline(always)]
-    pub(super) unsafe fn read<S: Simd>(&mut self, view: &View, place: Place, first: usize) {
+    pub(super) unsafe fn read<S: Simd>(&mut self, view: &View, place: Place, first: usize)
+    where
+        T: Operand<S>,
+    {
         let [len, width] = view.size();
         // SAFETY: the caller's.
         unsafe { self.rows.read::<S>(view, place, first) };
         let Some(columns) = &mut self.columns else { return };
+        // SAFETY: the caller's.
+        unsafe { self.rows.make_along::<S>(first..first + len, 0..self.rows.row) };
         // Some rows at a time, so that whole lines of the cache are written.
         for start in (0..len).step_by(MAX_LANES) {
             let num = MAX_LANES.min(len - start);
-            let rows = &self.rows.values[(first + start) * self.rows.row..];
-            for feature in 0..width {
-                let column = &mut columns.values[feature * columns.row + first + start..][..num];
+            let rows = self.rows.along::<S>(first + start, 0);
+            for k in 0..width.div_ceil(T::VALUES) {
+                let column = &mut columns.values[k * columns.row + first + start..][..num];
                 for (i, value) in column.iter_mut().enumerate() {
-                    *value = rows[i * self.rows.row + feature];
+                    *value = rows.values[i * rows.row + k];
                 }
             }
+        }
+    }
+
+    /// Makes operands across all rows that were read, where they are needed.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    pub(super) unsafe fn make_across<S: Simd>(&mut self)
+    where
+        T: Operand<S>,
+    {
+        if self.order != Order::Columns {
+            // SAFETY: the caller's.
+            unsafe { self.rows.make_across::<S>(0..self.len, 0..self.rows.row) };
         }
     }
 
@@ -153,8 +265,8 @@ impl Packed {
     pub(super) fn advance(&mut self, len: usize) {
         self.rows.advance(len);
         if let Some(columns) = &mut self.columns {
-            for feature in 0..self.width {
-                columns.values[feature * columns.row..].copy_within(len..2 * len, 0);
+            for column in columns.values.chunks_mut(columns.row) {
+                column.copy_within(len..2 * len, 0);
             }
         }
     }

@@ -94,13 +94,15 @@ macro_rules! step {
     };
 }
 
-step!(Largest { largest }, fill f32::MIN, |this, x, []| {
-    this.largest = this.largest.max(x);
+// The larger one of no number and another is the other.
+step!(ScaleAndLargest { factor, largest }, fill f32::NAN, |this, x, []| {
+    let x = x.mul(this.factor);
+    this.largest = x.max(this.largest);
     x
 }, 0);
-step!(AddAndLargest { largest }, fill f32::MIN, |this, x, [bias]| {
-    let x = x.add(bias);
-    this.largest = this.largest.max(x);
+step!(ScaleAddAndLargest { factor, largest }, fill f32::NAN, |this, x, [bias]| {
+    let x = x.mul_add(this.factor, bias);
+    this.largest = x.max(this.largest);
     x
 }, 1);
 step!(Exp { shift, sums }, fill f32::MIN, |this, x, []| {
@@ -108,7 +110,10 @@ step!(Exp { shift, sums }, fill f32::MIN, |this, x, []| {
     this.sums = this.sums.add(x);
     x
 }, 0);
-step!(AddAndExp { shift }, fill f32::MIN, |this, x, [bias]| exp(x.add(bias).add(this.shift)), 1);
+step!(ScaleAndExp { factor, shift }, fill 0., |this, x, []| exp(x.mul_add(this.factor, this.shift)), 0);
+step!(ScaleAddAndExp { factor, shift }, fill 0., |this, x, [bias]| {
+    exp(x.mul_add(this.factor, bias).add(this.shift))
+}, 1);
 step!(Dot { sums }, fill 0., |this, x, [other]| {
     this.sums = x.mul_add(other, this.sums);
     x
@@ -118,19 +123,19 @@ step!(Scale { factor }, fill 0., |this, x, []| x.mul(this.factor), 0);
 step!(Multiply, |x, [other]| x.mul(other), 1);
 step!(Add, |x, [other]| x.add(other), 1);
 
-/// Turns logits into `e^(logit + bias − largest)` and returns the logarithm of their sum, and the factor that makes
-/// probabilities of them. The invisible key counts.
+/// Turns products into `e^(logit − largest)` with `logit = temperature · product + bias`, and returns the logarithm of the sum
+/// of `e^logit`, and the factor that makes probabilities of them. The invisible key counts.
 ///
 /// # Safety
 /// As [`Step::apply`].
 #[inline(always)]
-pub(crate) unsafe fn softmax<S: Simd>(row: &mut [f32], bias: Option<&[f32]>) -> (f32, f32) {
+pub(crate) unsafe fn softmax<S: Simd>(row: &mut [f32], temperature: f32, bias: Option<&[f32]>) -> (f32, f32) {
     // SAFETY: the caller's.
     unsafe {
-        let largest = S::splat(INVISIBLE);
+        let (factor, largest) = (S::splat(temperature), S::splat(INVISIBLE));
         let largest = match bias {
-            Some(bias) => update(AddAndLargest { largest }, row, [bias]).largest,
-            None => update(Largest { largest }, row, []).largest,
+            Some(bias) => update(ScaleAddAndLargest { factor, largest }, row, [bias]).largest,
+            None => update(ScaleAndLargest { factor, largest }, row, []).largest,
         };
         let largest = lanes(largest).fold(INVISIBLE, f32::max);
         let sums = update(Exp { shift: S::splat(-largest), sums: S::splat(0.) }, row, []).sums;
@@ -139,8 +144,8 @@ pub(crate) unsafe fn softmax<S: Simd>(row: &mut [f32], bias: Option<&[f32]>) -> 
     }
 }
 
-/// Turns logits into probabilities, given the logarithm of their sum, and `gradients` of the probabilities into those of
-/// the logits; afterwards the multiplier acts on the probabilities.
+/// Turns products into probabilities, as [`softmax`] does, given the logarithm of their sum, and `gradients` of the
+/// probabilities into those of the logits; afterwards the multiplier acts on the probabilities.
 ///
 /// # Safety
 /// As [`Step::apply`].
@@ -148,16 +153,16 @@ pub(crate) unsafe fn softmax<S: Simd>(row: &mut [f32], bias: Option<&[f32]>) -> 
 pub(super) unsafe fn softmax_backward<S: Simd>(
     row: &mut [f32],
     gradients: &mut [f32],
+    [temperature, log_sum]: [f32; 2],
     bias: Option<&[f32]>,
     multiplier: Option<&[f32]>,
-    log_sum: f32,
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let (shift, zero) = (S::splat(-log_sum), S::splat(0.));
+        let (factor, shift, zero) = (S::splat(temperature), S::splat(-log_sum), S::splat(0.));
         match bias {
-            Some(bias) => _ = update(AddAndExp { shift }, row, [bias]),
-            None => _ = update(Exp { shift, sums: zero }, row, []),
+            Some(bias) => _ = update(ScaleAddAndExp { factor, shift }, row, [bias]),
+            None => _ = update(ScaleAndExp { factor, shift }, row, []),
         }
         if let Some(multiplier) = multiplier {
             multiply::<S>(gradients, multiplier);

@@ -1,14 +1,14 @@
 //! Products of small matrices: register tiles of six rows.
 
-use crate::simd::Simd;
+use crate::simd::{Operand, Simd};
 
 /// Rows of a register tile.
 pub(super) const ROWS: usize = 6;
 
-/// Where the values of a factor lie: value (i, k) at `values[i · row + k · column]`.
+/// Where the operands of a factor lie: operand (i, k) at `values[i · row + k · column]`.
 #[derive(Clone, Copy)]
-pub(super) struct Factor<'a> {
-    pub(super) values: &'a [f32],
+pub(super) struct Factor<'a, T> {
+    pub(super) values: &'a [T],
     pub(super) row: usize,
     pub(super) column: usize,
 }
@@ -20,7 +20,7 @@ pub(super) enum Into {
     Add,
 }
 
-/// `c[i, j] (+)= Σ_k a[i, k] · b[k, j]` for [`ROWS`] rows i, `depth` values k and `width` columns j. Rows of `b` and `c`
+/// `c[i, j] (+)= Σ_k a[i, k] · b[k, j]` for [`ROWS`] rows i, `depth` operands k and `width` columns j. Rows of `b` and `c`
 /// are contiguous, `b_row` and `c_row` apart; up to `LANES − 1` columns behind the last one are computed as well.
 ///
 /// # Panics
@@ -29,9 +29,9 @@ pub(super) enum Into {
 /// # Safety
 /// The processor has the instruction set of `S`.
 #[inline(always)]
-pub(super) unsafe fn product<S: Simd>(
-    a: Factor,
-    (b, b_row): (&[f32], usize),
+pub(super) unsafe fn product<S: Simd, T: Operand<S>>(
+    a: Factor<T>,
+    (b, b_row): (&[T], usize),
     (c, c_row): (&mut [f32], usize),
     [depth, width]: [usize; 2],
     into: Into,
@@ -50,10 +50,10 @@ pub(super) unsafe fn product<S: Simd>(
         unsafe {
             let (b, c) = (b.as_ptr().add(start), c.as_mut_ptr().add(start));
             match num_vectors {
-                1 => tile::<S, 1>(a, (b, b_row), (c, c_row), depth, into),
-                2 => tile::<S, 2>(a, (b, b_row), (c, c_row), depth, into),
-                3 => tile::<S, 3>(a, (b, b_row), (c, c_row), depth, into),
-                _ => tile::<S, 4>(a, (b, b_row), (c, c_row), depth, into),
+                1 => tile::<S, T, 1>(a, (b, b_row), (c, c_row), depth, into),
+                2 => tile::<S, T, 2>(a, (b, b_row), (c, c_row), depth, into),
+                3 => tile::<S, T, 3>(a, (b, b_row), (c, c_row), depth, into),
+                _ => tile::<S, T, 4>(a, (b, b_row), (c, c_row), depth, into),
             }
         }
         start += num_vectors * S::LANES;
@@ -66,9 +66,9 @@ pub(super) unsafe fn product<S: Simd>(
 /// # Safety
 /// As [`product`], which checks that all that is read and written is there.
 #[inline(always)]
-unsafe fn tile<S: Simd, const V: usize>(
-    a: Factor,
-    (b, b_row): (*const f32, usize),
+unsafe fn tile<S: Simd, T: Operand<S>, const V: usize>(
+    a: Factor<T>,
+    (b, b_row): (*const T, usize),
     (c, c_row): (*mut f32, usize),
     depth: usize,
     into: Into,
@@ -88,12 +88,12 @@ unsafe fn tile<S: Simd, const V: usize>(
         for k in 0..depth {
             let mut row = [S::splat(0.); V];
             for v in 0..V {
-                row[v] = S::load(b.add(k * b_row + v * S::LANES));
+                row[v] = S::load(b.add(k * b_row + v * S::LANES).cast());
             }
             for i in 0..ROWS {
-                let a = S::splat(*values.add(i * a.row + k * a.column));
+                let a = (*values.add(i * a.row + k * a.column)).splat();
                 for v in 0..V {
-                    sums[i][v] = a.mul_add(row[v], sums[i][v]);
+                    sums[i][v] = T::mul_add(a, row[v], sums[i][v]);
                 }
             }
         }

@@ -65,6 +65,10 @@ impl View {
         self.tensor
     }
 
+    pub(super) fn is_bfloat16(&self) -> bool {
+        self.is_bfloat16
+    }
+
     /// Returns the number of rows of one head, and their width.
     pub(super) fn size(&self) -> [usize; 2] {
         [self.len, self.width]

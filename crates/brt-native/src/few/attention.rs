@@ -134,7 +134,7 @@ unsafe fn read_head_by<S: Simd, E: Element>(query: &[f32], row: &Row<E>, head: u
         let bias = row
             .bias
             .map(|(start, stride)| std::slice::from_raw_parts(start.add(head * stride), row.num_seen));
-        let (_, factor) = softmax::<S>(&mut weights, bias);
+        let (_, factor) = softmax::<S>(&mut weights, 1., bias);
         let values = row.values.start.add(head * row.values.head_stride);
         add_values::<S, E>(&weights, factor, (values, row.values.stride), read);
     }

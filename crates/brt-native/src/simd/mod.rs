@@ -4,6 +4,7 @@
 //! functions of their own without the instruction set: hot loops must not have any.
 
 mod element;
+mod operand;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -13,9 +14,10 @@ mod x86;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use self::x86::{Avx2, Avx512};
+pub(crate) use self::x86::{Avx2, Avx512, Avx512Bf16};
 pub(crate) use self::{
     element::{Element, of_bfloat16, to_bfloat16},
+    operand::{Operand, Word},
     portable::Portable,
 };
 
@@ -26,10 +28,12 @@ pub(crate) enum Level {
     Portable,
     Avx2,
     Avx512,
+    /// AVX-512 with products of pairs in bfloat16.
+    Avx512Bf16,
 }
 
 /// The best level that may be used: a test lowers it.
-static ALLOWED: AtomicU8 = AtomicU8::new(Level::Avx512 as u8);
+static ALLOWED: AtomicU8 = AtomicU8::new(Level::Avx512Bf16 as u8);
 
 impl Level {
     /// Returns the best instruction set of this processor.
@@ -37,8 +41,13 @@ impl Level {
         let allowed = ALLOWED.load(Ordering::Relaxed);
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            if allowed >= Self::Avx512 as u8 && is_x86_feature_detected!("avx512f") {
-                return Self::Avx512;
+            if is_x86_feature_detected!("avx512f") {
+                if allowed >= Self::Avx512Bf16 as u8 && is_x86_feature_detected!("avx512bf16") {
+                    return Self::Avx512Bf16;
+                }
+                if allowed >= Self::Avx512 as u8 {
+                    return Self::Avx512;
+                }
             }
             if allowed >= Self::Avx2 as u8 {
                 return Self::Avx2;
@@ -54,13 +63,14 @@ impl Level {
         struct AllowAll;
         impl Drop for AllowAll {
             fn drop(&mut self) {
-                ALLOWED.store(Level::Avx512 as u8, Ordering::Relaxed);
+                ALLOWED.store(Level::Avx512Bf16 as u8, Ordering::Relaxed);
             }
         }
         let _turn = crate::tests::take_turn();
         let _allow_all = AllowAll;
         let best = Self::best();
-        for level in [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|level| *level <= best) {
+        let all = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+        for level in all.into_iter().filter(|level| *level <= best) {
             ALLOWED.store(level as u8, Ordering::Relaxed);
             work(level);
         }
@@ -75,8 +85,14 @@ macro_rules! kernel {
         $visible unsafe fn $name $(<$($kind: Element),*>)? ($($argument: $type),*) {
             use $crate::simd::{Level, Portable};
             #[cfg(target_arch = "x86_64")]
-            use $crate::simd::{Avx2, Avx512};
+            use $crate::simd::{Avx2, Avx512, Avx512Bf16};
 
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512bf16,avx512f,avx2,fma")]
+            unsafe fn avx512_bf16 $(<$($kind: Element),*>)? ($($argument: $type),*) {
+                // SAFETY: the caller's.
+                unsafe { $generic::<Avx512Bf16 $($(, $kind)*)?>($($argument),*) }
+            }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx2,fma")]
             unsafe fn avx512 $(<$($kind: Element),*>)? ($($argument: $type),*) {
@@ -92,6 +108,8 @@ macro_rules! kernel {
             // SAFETY: the caller's; the instruction set is there.
             unsafe {
                 match Level::best() {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512Bf16 => avx512_bf16($($argument),*),
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx512 => avx512($($argument),*),
                     #[cfg(target_arch = "x86_64")]
@@ -111,6 +129,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Vectors side by side in a register tile of six rows.
     const PANEL: usize;
+    /// What values in bfloat16 are multiplied as.
+    type Bfloat16: Operand<Self>;
 
     /// # Safety
     /// The instruction set is there, and `LANES` values can be read at `from`.

@@ -16,6 +16,7 @@ impl Portable {
 impl Simd for Portable {
     const LANES: usize = 4;
     const PANEL: usize = 2;
+    type Bfloat16 = f32;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {

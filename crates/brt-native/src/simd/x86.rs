@@ -1,12 +1,12 @@
-//! Vectors of x86-64: AVX2 with FMA, and AVX-512.
+//! Vectors of x86-64: AVX2 with FMA, AVX-512, and AVX-512 with products in bfloat16.
 
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{Operand, Simd, Word};
 
 /// Implements [`Simd`] by one instruction for each method.
 macro_rules! simd {
-    ($name:ident($vector:ty), $lanes:literal, $panel:literal, $load:ident, $store:ident, $splat:ident, $add:ident,
+    ($name:ident($vector:ty), $bfloat16:ty, $lanes:literal, $panel:literal, $load:ident, $store:ident, $splat:ident, $add:ident,
      $mul:ident, $max:ident, $fma:ident, $round:expr, $exp2:expr, $sum:expr, $load_bfloat16:ident, $store_bfloat16:ident) => {
         /// Vector of one instruction set.
         #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,7 @@ macro_rules! simd {
         impl Simd for $name {
             const LANES: usize = $lanes;
             const PANEL: usize = $panel;
+            type Bfloat16 = $bfloat16;
 
             #[inline(always)]
             unsafe fn load(from: *const f32) -> Self {
@@ -72,7 +73,26 @@ macro_rules! simd {
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
 simd!(
+    Avx512Bf16(__m512),
+    Pair,
+    16,
+    4,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_add_ps,
+    _mm512_mul_ps,
+    _mm512_max_ps,
+    _mm512_fmadd_ps,
+    _mm512_roundscale_ps::<NEAREST>,
+    exp2_512,
+    _mm512_reduce_add_ps,
+    load_bfloat16_512,
+    store_bfloat16_512
+);
+simd!(
     Avx512(__m512),
+    f32,
     16,
     4,
     _mm512_loadu_ps,
@@ -90,6 +110,7 @@ simd!(
 );
 simd!(
     Avx2(__m256),
+    f32,
     8,
     2,
     _mm256_loadu_ps,
@@ -169,4 +190,81 @@ unsafe fn store_bfloat16_256(x: __m256, to: *mut u16) {
     let packed = _mm256_permute4x64_epi64::<0b1000>(packed);
     // SAFETY: the caller's.
     unsafe { _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(packed)) }
+}
+
+/// Two values in bfloat16: the first in the lower half.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Pair(u32);
+
+// SAFETY: any four bytes are two values.
+unsafe impl Word for Pair {}
+
+impl Operand<Avx512Bf16> for Pair {
+    const VALUES: usize = 2;
+
+    #[inline(always)]
+    fn pick<'a>(_: &'a [f32], made: &'a [Self]) -> &'a [Self] {
+        made
+    }
+    #[inline(always)]
+    unsafe fn along(row: &[f32], to: &mut [Self]) {
+        assert!(row.len() == 2 * to.len() && row.len().is_multiple_of(16), "whole vectors of pairs");
+        for start in (0..row.len()).step_by(16) {
+            // SAFETY: the caller's; lengths were checked.
+            unsafe {
+                let halves = _mm512_cvtneps_pbh(_mm512_loadu_ps(row.as_ptr().add(start)));
+                to.as_mut_ptr().add(start / 2).cast::<__m256bh>().write_unaligned(halves);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn across([first, second]: [&[f32]; 2], to: &mut [Self]) {
+        let len = to.len();
+        assert!(
+            first.len() == len && second.len() == len && len.is_multiple_of(16),
+            "whole vectors of pairs"
+        );
+        for start in (0..len).step_by(16) {
+            // SAFETY: the caller's; lengths were checked.
+            unsafe {
+                let pairs = interleave(first.as_ptr().add(start), second.as_ptr().add(start));
+                _mm512_storeu_si512(to.as_mut_ptr().add(start).cast(), pairs);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn splat(self) -> Avx512Bf16 {
+        // SAFETY: the caller's.
+        unsafe { Avx512Bf16(_mm512_castsi512_ps(_mm512_set1_epi32(self.0.cast_signed()))) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: Avx512Bf16, b: Avx512Bf16, sum: Avx512Bf16) -> Avx512Bf16 {
+        // SAFETY: the caller's; vectors of one size, of which all bits are values.
+        unsafe {
+            let a = std::mem::transmute::<__m512, __m512bh>(a.0);
+            let b = std::mem::transmute::<__m512, __m512bh>(b.0);
+            Avx512Bf16(_mm512_dpbf16_ps(sum.0, a, b))
+        }
+    }
+}
+
+/// Returns 16 pairs: a value of the first row, and one of the second.
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+unsafe fn interleave(first: *const f32, second: *const f32) -> __m512i {
+    // SAFETY: the caller's.
+    let (first, second) = unsafe { (rounded(first), rounded(second)) };
+    _mm512_or_si512(first, _mm512_slli_epi32::<16>(second))
+}
+
+/// Returns 16 values in bfloat16, each in the lower half of its lane.
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+unsafe fn rounded(from: *const f32) -> __m512i {
+    // SAFETY: the caller's; all bits of a vector are values.
+    unsafe {
+        let halves = _mm512_cvtneps_pbh(_mm512_loadu_ps(from));
+        _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(halves))
+    }
 }

@@ -13,9 +13,9 @@ use tch::{Kind, Tensor};
 
 /// Float32 rounding through three layers, of the largest value. Of 20,000 random models one reached 6e-6, most 2e-7: an
 /// attention whose logits are large passes on more than others.
-const ROUNDING: f64 = 5e-5;
-/// A change that no rounding explains, of the largest value.
-const CHANGE: f64 = 1e-3;
+const ROUNDING: f64 = 2e-5;
+/// A change that no rounding explains, of the largest value: ten times as much, and a fifth of the smallest in 14,000 models.
+const CHANGE: f64 = 2e-4;
 const VOCABULARY: i64 = 23;
 
 /// A model with its sizes and a seed for parameters and tokens.

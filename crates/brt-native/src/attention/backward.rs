@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     head::{Job, KEYS, TILE_QUERIES, VALUES},
-    packed::{Order, Packed, Rows, padded_len},
+    packed::{Packed, Rows, Sums, padded_len},
     rows,
     tile::{Factor, Into, ROWS, product},
     view::{Place, View},
@@ -76,7 +76,7 @@ impl Job {
     ) {
         let Incoming { gradients, log_sums, flow } = from;
         let [num_queries, width] = self.queries.size();
-        let mut packed = self.pack::<S, T>([Order::Both, Order::Columns]);
+        let mut packed = self.pack::<T>([Sums::Both, Sums::Features]);
         let mut tile = Tile::<T>::new([num_queries, self.visible.num_keys, width]);
         for block in 0..self.num_blocks {
             let place = Place { block, row, head };
@@ -137,23 +137,23 @@ impl Job {
                 let weights = &mut weights.starting_mut(i - start)[seen.clone()];
                 let logits = &mut logits.starting_mut(i - start)[seen.clone()];
                 let (bias_of_row, multiplier) = (self.bias(head, i), self.multiplier(head, i));
-                let numbers = [temperature, log_sums[i]];
-                rows::softmax_backward::<S>(weights, logits, numbers, bias_of_row, multiplier);
+                let factors = (temperature, multiplier);
+                rows::softmax_backward::<S>(weights, logits, factors, bias_of_row, log_sums[i]);
                 if !bias.is_empty() {
                     rows::add::<S>(&mut bias[self.visible.bias_start(i)..][..seen.len()], logits);
                 }
             }
             self.clear_unseen(weights, queries.clone());
             self.clear_unseen(logits, queries.clone());
-            let (rows, columns) = (0..queries.len(), self.columns(&queries, logits.row));
-            weights.make_across::<S>(rows.clone(), columns.clone());
-            logits.make_across::<S>(rows.clone(), columns.clone());
-            logits.make_along::<S>(rows, columns);
+            let (of_tile, columns) = (0..queries.len(), self.read_columns(&queries, logits.row));
+            weights.make_across::<S>(of_tile.clone(), columns.clone());
+            logits.make_across::<S>(of_tile.clone(), columns.clone());
+            logits.make_along::<S>(of_tile, columns);
             self.sums::<S, T>(logits, &packed[KEYS].rows, queries.clone(), query_gradients);
+            let width = self.queries.size()[1];
             for i in queries {
-                let gradient = query_gradients.starting_mut(i - start);
-                let width = self.queries.size()[1];
-                let (gradient, query) = (&mut gradient[..width], &tile.queries.starting(i)[..width]);
+                let gradient = &mut query_gradients.starting_mut(i - start)[..width];
+                let query = &tile.queries.starting(i)[..width];
                 temperature_gradient[0] += dot::<S, f32, f32>(gradient, query);
                 rows::scale::<S>(gradient, temperature);
             }
@@ -171,6 +171,7 @@ impl Job {
         queries: Range<usize>,
         flow: Flow,
     ) {
+        const { assert!(ROWS.is_multiple_of(T::VALUES), "register tiles are whole operands") };
         let width = self.queries.size()[1];
         let first_key = if flow == Flow::Stopped { self.own_start() } else { 0 };
         let sources = [(&tile.logits, &tile.queries), (&tile.weights, &tile.gradients)];
@@ -183,13 +184,13 @@ impl Job {
             let begin = seeing.start - seeing.start % T::VALUES;
             let depth = (seeing.end - begin).div_ceil(T::VALUES);
             for ((factors, rows), sums) in sources.iter().zip(tile.sums.iter_mut()) {
-                let (values, row) = factors.across::<S>(begin - queries.start);
+                let (values, row) = factors.across(begin - queries.start);
                 let factors = Factor { values: &values[first..], row: 1, column: row };
                 let sum_row = sums.row;
                 let sums = (sums.starting_mut(first), sum_row);
                 // SAFETY: the caller's.
                 unsafe {
-                    product::<S, T>(factors, rows.across::<S>(begin), sums, [depth, width], Into::Add);
+                    product::<S, T>(factors, rows.across(begin), sums, [depth, width], Into::Add);
                 }
             }
         }
@@ -254,9 +255,10 @@ unsafe fn backward_by<S: Simd>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        match job.is_bfloat16() {
-            true => job.backward::<S, S::Bfloat16>(head, from, to, of_head),
-            false => job.backward::<S, f32>(head, from, to, of_head),
+        if S::Bfloat16::VALUES > 1 && job.is_bfloat16() {
+            job.backward::<S, S::Bfloat16>(head, from, to, of_head);
+        } else {
+            job.backward::<S, f32>(head, from, to, of_head);
         }
     }
 }

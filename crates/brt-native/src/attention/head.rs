@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     band::Visible,
-    packed::{Order, Packed, Rows, padded_len},
+    packed::{Packed, Rows, Sums, padded_len},
     rows,
     tile::{Into, ROWS, product},
     view::{Floats, Place, View},
@@ -40,7 +40,7 @@ pub(super) const KEYS: usize = 0;
 pub(super) const VALUES: usize = 1;
 
 impl Job {
-    /// Whether all that is multiplied is bfloat16.
+    /// Whether queries, keys and values of the blocks are bfloat16. What stands before them is rounded to it then.
     pub(super) fn is_bfloat16(&self) -> bool {
         self.queries.is_bfloat16() && self.pieces.iter().all(View::is_bfloat16)
     }
@@ -54,9 +54,9 @@ impl Job {
         if self.before.is_some() { self.piece_len() } else { 0 }
     }
 
-    pub(super) fn pack<S: Simd, T: Operand<S>>(&self, orders: [Order; 2]) -> [Packed<T>; 2] {
+    pub(super) fn pack<T: Word>(&self, sums: [Sums; 2]) -> [Packed<T>; 2] {
         let width = self.queries.size()[1];
-        orders.map(|order| Packed::new::<S>(self.visible.num_keys, width, order))
+        sums.map(|sums| Packed::new(self.visible.num_keys, width, sums))
     }
 
     /// Brings keys and values of a block into their places.
@@ -97,7 +97,7 @@ impl Job {
     }
 
     /// Returns the columns of a tile of logits, whole vectors of a row, that products with any of them read.
-    pub(super) fn columns(&self, tile: &Range<usize>, row: usize) -> Range<usize> {
+    pub(super) fn read_columns(&self, tile: &Range<usize>, row: usize) -> Range<usize> {
         let (start, end) = (self.visible.keys(tile.start).start, self.visible.keys(tile.end - 1).end);
         let start = start.saturating_sub(ROWS);
         start - start % MAX_LANES..(end + ROWS).next_multiple_of(MAX_LANES).min(row)
@@ -116,7 +116,7 @@ impl Job {
         log_sums: &mut [f32],
     ) {
         let [num_queries, width] = self.queries.size();
-        let mut packed = self.pack::<S, T>([Order::Columns, Order::Across]);
+        let mut packed = self.pack::<T>([Sums::Features, Sums::Keys]);
         let mut queries = Rows::<T>::zeros(num_queries, width);
         let mut logits = Rows::<T>::zeros(TILE_QUERIES, padded_len(self.visible.num_keys));
         let mut read = Rows::<f32>::zeros(TILE_QUERIES, width);
@@ -128,33 +128,60 @@ impl Job {
                 queries.read::<S>(&self.queries, place, 0);
                 queries.make_along::<S>(0..num_queries, 0..queries.row);
             }
+            let log_sums = &mut log_sums[block * num_queries..];
             for start in (0..num_queries).step_by(TILE_QUERIES) {
                 let tile = start..num_queries.min(start + TILE_QUERIES);
-                let mut factors = [0.; TILE_QUERIES];
                 // SAFETY: the caller's.
                 unsafe {
-                    self.logits::<S, T>(&queries, &packed[KEYS], tile.clone(), &mut logits);
-                    for i in tile.clone() {
-                        let row = &mut logits.starting_mut(i - start)[self.visible.keys(i)];
-                        let (log_sum, factor) =
-                            rows::softmax::<S>(row, self.temperature(head), self.bias(head, i));
-                        if let Some(multiplier) = self.multiplier(head, i) {
-                            rows::multiply::<S>(row, multiplier);
-                        }
-                        log_sums[block * num_queries + i] = log_sum;
-                        factors[i - start] = factor;
-                    }
-                    self.clear_unseen(&mut logits, tile.clone());
-                    logits.make_along::<S>(0..tile.len(), self.columns(&tile, logits.row));
+                    let factors = self.weights::<S, T>(
+                        &queries,
+                        &packed[KEYS],
+                        (tile.clone(), head),
+                        &mut logits,
+                        log_sums,
+                    );
                     self.sums::<S, T>(&logits, &packed[VALUES].rows, tile.clone(), &mut read);
-                    for i in tile {
+                    for (i, factor) in tile.zip(factors) {
                         let row = &mut read.starting_mut(i - start)[..width];
-                        rows::scale::<S>(row, factors[i - start]);
+                        rows::scale::<S>(row, factor);
                         out.write::<S>(place, i, row);
                     }
                 }
             }
         }
+    }
+
+    /// Writes the weights of a tile of queries, each to be multiplied by the factor of its query, which is returned, and the
+    /// logarithms of their sums of exponentials to those of the block.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    unsafe fn weights<S: Simd, T: Operand<S>>(
+        &self,
+        queries: &Rows<T>,
+        keys: &Packed<T>,
+        (tile, head): (Range<usize>, usize),
+        weights: &mut Rows<T>,
+        log_sums: &mut [f32],
+    ) -> [f32; TILE_QUERIES] {
+        let mut factors = [0.; TILE_QUERIES];
+        // SAFETY: the caller's.
+        unsafe {
+            self.logits::<S, T>(queries, keys, tile.clone(), weights);
+            for i in tile.clone() {
+                let at = i - tile.start;
+                let row = &mut weights.starting_mut(at)[self.visible.keys(i)];
+                (log_sums[i], factors[at]) =
+                    rows::softmax::<S>(row, self.temperature(head), self.bias(head, i));
+                if let Some(multiplier) = self.multiplier(head, i) {
+                    rows::multiply::<S>(row, multiplier);
+                }
+            }
+            self.clear_unseen(weights, tile.clone());
+            weights.make_along::<S>(0..tile.len(), self.read_columns(&tile, weights.row));
+        }
+        factors
     }
 
     /// Writes the products of a tile of queries with the keys that they see: some keys after the other, which stay in the
@@ -181,7 +208,7 @@ impl Job {
                 if len == 0 {
                     continue;
                 }
-                let (queries, columns) = (queries.along::<S>(first, 0), keys.columns(begin));
+                let (queries, columns) = (queries.along(first, 0), keys.columns(begin));
                 let row = logits.row;
                 let logits = (&mut logits.starting_mut(first - tile.start)[begin..], row);
                 // SAFETY: the caller's.
@@ -214,7 +241,7 @@ impl Job {
                     continue;
                 }
                 let at = first - tile.start;
-                let (weights, rows) = (weights.along::<S>(at, begin), rows.across::<S>(begin));
+                let (weights, rows) = (weights.along(at, begin), rows.across(begin));
                 let sum_row = sums.row;
                 let sums = (sums.starting_mut(at), sum_row);
                 // SAFETY: the caller's.
@@ -223,10 +250,14 @@ impl Job {
         }
     }
 
-    /// Writes zeros where a query does not see a key that one in a register tile with it, or next to it, does.
+    /// Writes zeros where a query does not see a key that one in a register tile with it, or next to it, does; and behind an
+    /// odd tile, whose last row has no other to be an operand with.
     #[inline(always)]
     pub(super) fn clear_unseen<T: Word>(&self, weights: &mut Rows<T>, tile: Range<usize>) {
         let row = weights.row;
+        if !tile.len().is_multiple_of(2) {
+            weights.starting_mut(tile.len())[..row].fill(0.);
+        }
         for i in tile.clone() {
             let first = i - (i - tile.start) % ROWS;
             let all = self.visible.keys_of_rows(first);
@@ -249,9 +280,10 @@ kernel! {
 unsafe fn forward_by<S: Simd>(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) {
     // SAFETY: the caller's.
     unsafe {
-        match job.is_bfloat16() {
-            true => job.forward::<S, S::Bfloat16>(head, out, log_sums),
-            false => job.forward::<S, f32>(head, out, log_sums),
+        if S::Bfloat16::VALUES > 1 && job.is_bfloat16() {
+            job.forward::<S, S::Bfloat16>(head, out, log_sums);
+        } else {
+            job.forward::<S, f32>(head, out, log_sums);
         }
     }
 }

@@ -123,20 +123,14 @@ impl<T: Word> Rows<T> {
 
     /// Returns the operands along rows, from a row and a column on that begin one.
     #[inline(always)]
-    pub(super) fn along<S: Simd>(&self, row: usize, column: usize) -> Factor<'_, T>
-    where
-        T: Operand<S>,
-    {
+    pub(super) fn along(&self, row: usize, column: usize) -> Factor<'_, T> {
         let values = &T::pick(&self.values, &self.along)[(row * self.row + column) / T::VALUES..];
         Factor { values, row: self.row / T::VALUES, column: 1 }
     }
 
     /// Returns the operands across rows, from a row on that begins one, and how far those of one row are from the next.
     #[inline(always)]
-    pub(super) fn across<S: Simd>(&self, row: usize) -> (&[T], usize)
-    where
-        T: Operand<S>,
-    {
+    pub(super) fn across(&self, row: usize) -> (&[T], usize) {
         (&T::pick(&self.values, &self.across)[row / T::VALUES * self.row..], self.row)
     }
 
@@ -151,7 +145,7 @@ impl<T: Word> Rows<T> {
         unsafe { view.read::<S>(place, self.starting_mut(first), row) };
     }
 
-    /// Writes rows from `first` on to a head, multiplied by `factor`.
+    /// Writes rows from `first` on to a head, multiplied by `factor`, here too: they are written once.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head.
@@ -179,40 +173,34 @@ impl<T: Word> Rows<T> {
 pub(super) struct Packed<T> {
     pub(super) rows: Rows<T>,
     columns: Option<Columns<T>>,
-    order: Order,
+    sums: Sums,
     len: usize,
 }
 
-/// Operands along the rows, one row for each.
+/// Row k holds the k-th operand of every key.
 struct Columns<T> {
     values: Aligned<T>,
     /// Operands from row to row.
     row: usize,
 }
 
-/// What products sum over.
+/// What products with keys or values sum over.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Features.
-    Columns,
-    /// Keys.
-    Across,
+pub(super) enum Sums {
+    Features,
+    Keys,
     Both,
 }
 
 impl<T: Word> Packed<T> {
-    pub(super) fn new<S: Simd>(len: usize, width: usize, order: Order) -> Self
-    where
-        T: Operand<S>,
-    {
+    pub(super) fn new(len: usize, width: usize, sums: Sums) -> Self {
         let row = padded_len(len);
-        let columns = (order != Order::Across)
+        let columns = (sums != Sums::Keys)
             .then(|| Columns { values: Aligned::zeros(width.div_ceil(T::VALUES) * row), row });
-        Self { rows: Rows::zeros(len, width), columns, order, len }
+        Self { rows: Rows::zeros(len, width), columns, sums, len }
     }
 
-    /// Returns operands along the rows, one row for each, from the `first` of the rows on, and how far those of one are from
-    /// the next.
+    /// Returns the operands of keys from `first` on, in rows of the k-th operand of each, and how far a row is from the next.
     pub(super) fn columns(&self, first: usize) -> (&[T], usize) {
         let columns = self.columns.as_ref().expect("keys or values column by column");
         (&columns.values[first..], columns.row)
@@ -236,7 +224,7 @@ impl<T: Word> Packed<T> {
         // Some rows at a time, so that whole lines of the cache are written.
         for start in (0..len).step_by(MAX_LANES) {
             let num = MAX_LANES.min(len - start);
-            let rows = self.rows.along::<S>(first + start, 0);
+            let rows = self.rows.along(first + start, 0);
             for k in 0..width.div_ceil(T::VALUES) {
                 let column = &mut columns.values[k * columns.row + first + start..][..num];
                 for (i, value) in column.iter_mut().enumerate() {
@@ -255,7 +243,7 @@ impl<T: Word> Packed<T> {
     where
         T: Operand<S>,
     {
-        if self.order != Order::Columns {
+        if self.sums != Sums::Features {
             // SAFETY: the caller's.
             unsafe { self.rows.make_across::<S>(0..self.len, 0..self.rows.row) };
         }

@@ -94,7 +94,7 @@ macro_rules! step {
     };
 }
 
-// The larger one of no number and another is the other.
+// Behind the end stands no number, which `max` passes over, whatever the sign of the factor.
 step!(ScaleAndLargest { factor, largest }, fill f32::NAN, |this, x, []| {
     let x = x.mul(this.factor);
     this.largest = x.max(this.largest);
@@ -110,7 +110,8 @@ step!(Exp { shift, sums }, fill f32::MIN, |this, x, []| {
     this.sums = this.sums.add(x);
     x
 }, 0);
-step!(ScaleAndExp { factor, shift }, fill 0., |this, x, []| exp(x.mul_add(this.factor, this.shift)), 0);
+// Rounded as logits are in the forward pass: the exponent of the largest must be what it was.
+step!(ScaleAndExp { factor, shift }, fill 0., |this, x, []| exp(x.mul(this.factor).add(this.shift)), 0);
 step!(ScaleAddAndExp { factor, shift }, fill 0., |this, x, [bias]| {
     exp(x.mul_add(this.factor, bias).add(this.shift))
 }, 1);
@@ -153,9 +154,9 @@ pub(crate) unsafe fn softmax<S: Simd>(row: &mut [f32], temperature: f32, bias: O
 pub(super) unsafe fn softmax_backward<S: Simd>(
     row: &mut [f32],
     gradients: &mut [f32],
-    [temperature, log_sum]: [f32; 2],
+    (temperature, multiplier): (f32, Option<&[f32]>),
     bias: Option<&[f32]>,
-    multiplier: Option<&[f32]>,
+    log_sum: f32,
 ) {
     // SAFETY: the caller's.
     unsafe {

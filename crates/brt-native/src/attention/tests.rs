@@ -8,6 +8,8 @@ use self::case::Case;
 use super::{Attention, attention};
 use crate::simd::Level;
 
+const KINDS: [Kind; 2] = [Kind::Float, Kind::BFloat16];
+
 #[test]
 fn windows_equal_the_formula() {
     Level::each(|_| check_windows());
@@ -22,14 +24,15 @@ fn check_windows() {
         (3, 1, 2, 64, 64),
         (2, 1, 1, 130, 80),
     ] {
-        let case = Case::windowed(blocks, batch, heads, window_len, width);
-        case.check();
-        Case { is_before_detached: true, ..case }.check();
-        Case { has_multiplier: true, ..case }.check();
-        Case { has_bias: false, ..case }.check();
-        // A window that stands alone: its first query sees nothing.
-        Case { has_before: false, window: Some((window_len, 0)), ..case }.check();
-        Case { kind: Kind::BFloat16, has_multiplier: true, ..case }.check();
+        for kind in KINDS {
+            let case = Case { kind, ..Case::windowed(blocks, batch, heads, window_len, width) };
+            case.check();
+            Case { is_before_detached: true, ..case }.check();
+            Case { has_multiplier: true, ..case }.check();
+            Case { has_bias: false, ..case }.check();
+            // A window that stands alone: its first query sees nothing.
+            Case { has_before: false, window: Some((window_len, 0)), ..case }.check();
+        }
     }
 }
 
@@ -42,11 +45,13 @@ fn check_all_keys() {
     for (blocks, num_queries, piece_len, width) in
         [(1, 1, 1, 1), (2, 5, 3, 7), (3, 64, 31, 32), (1, 13, 129, 64)]
     {
-        let case = Case::unmasked(blocks, num_queries, piece_len, width);
-        case.check();
-        Case { key_blocks: 1, ..case }.check();
-        Case { has_multiplier: true, kind: Kind::BFloat16, ..case }.check();
-        Case { has_before: true, ..case }.check();
+        for kind in KINDS {
+            let case = Case { kind, ..Case::unmasked(blocks, num_queries, piece_len, width) };
+            case.check();
+            Case { key_blocks: 1, ..case }.check();
+            Case { has_multiplier: true, ..case }.check();
+            Case { has_before: true, ..case }.check();
+        }
     }
 }
 
@@ -67,21 +72,30 @@ fn the_number_of_threads_changes_nothing() {
     assert_eq!(run(1), run(2));
 }
 
-/// What is no number is not lost: a query without gives a read without, and no other.
+/// What is no number is not lost: a query without gives a read without, and no other; keys that it does not see have a
+/// gradient.
 #[test]
 fn nan_stays() {
-    Level::each(|level| {
-        let case = Case::windowed(1, 1, 1, 9, 4);
-        tch::manual_seed(3);
-        let inputs: Vec<Tensor> = case.inputs().iter().map(Tensor::detach).collect();
-        let _ = inputs[0].get(0).get(0).get(0).get(5).fill_(f64::NAN);
-        let read = case.fused(&inputs, None).view([9, 4]);
-        for i in 0..9 {
-            let is_nan = read.get(i).isnan().all().int64_value(&[]) == 1;
-            let is_finite = read.get(i).isfinite().all().int64_value(&[]) == 1;
-            assert!(if i == 5 { is_nan } else { is_finite }, "{level:?}: query {i}");
-        }
-    });
+    let cases = KINDS.into_iter().flat_map(|kind| [9, 63].map(|len| (kind, len)));
+    Level::each(|level| cases.clone().for_each(|(kind, len)| check_nan(level, kind, len)));
+}
+
+fn check_nan(level: Level, kind: Kind, len: i64) {
+    let case = Case { kind, ..Case::windowed(2, 1, 1, len, 4) };
+    tch::manual_seed(3);
+    let inputs = case.inputs();
+    let at = len - 4;
+    let _ = inputs[0].detach().get(0).get(0).get(0).get(at).fill_(f64::NAN);
+    let read = case.fused(&inputs, None);
+    read.sum(Kind::Float).backward();
+    let is = |x: &Tensor| x.all().int64_value(&[]) == 1;
+    for i in 0..2 * len {
+        let row = read.view([2 * len, 4]).get(i);
+        let is_kept = if i == at { is(&row.isnan()) } else { is(&row.isfinite()) };
+        assert!(is_kept, "{level:?} {kind:?}: query {i} of {len}");
+    }
+    let of_last_block = inputs[1].grad().get(1);
+    assert!(is(&of_last_block.isfinite()), "{level:?} {kind:?}: keys of the block after it");
 }
 
 /// A gradient that is the same everywhere comes without memory of its own; heads may lie in any order.
@@ -117,27 +131,34 @@ fn no_blocks() {
     assert_eq!(inputs[1].grad(), inputs[1].zeros_like());
 }
 
-/// Logits below the invisible key's read almost nothing, as in the official code; very large ones do not overflow.
+/// Logits below the invisible key's read almost nothing, as in the official code; very large ones do not overflow, and are
+/// the same in the backward pass.
 #[test]
 fn logits_of_any_size() {
     let x = |values: &[f32]| Tensor::from_slice(values).view([1, 1, 1, -1, 1]);
-    let read = |query: f32| {
-        let (queries, keys, values) = (x(&[query]), x(&[1., 2.]), x(&[3., 5.]));
-        let inputs = Attention {
-            queries: &queries,
-            temperature: None,
-            keys: &keys,
-            values: &values,
+    let read = |query: f32, temperature: Option<f32>, values: &Tensor| {
+        let temperature = temperature.map(|value| Tensor::from_slice(&[value]));
+        attention(&Attention {
+            queries: &x(&[query]),
+            temperature: temperature.as_ref(),
+            keys: &x(&[1., 2.]),
+            values,
             before: None,
             is_before_detached: false,
             window: None,
             multiplier: None,
-        };
-        attention(&inputs).double_value(&[0, 0, 0, 0, 0])
+        })
     };
-    assert_eq!(read(1e30), 5.);
-    assert!((read(-1000.) - 1.5).abs() < 1e-6); // The key's logit is that of the invisible one.
-    assert!(read(-2000.) < 1e-30);
+    Level::each(|level| {
+        let values = x(&[3., 5.]).set_requires_grad(true);
+        let value = |query| read(query, None, &values).double_value(&[0, 0, 0, 0, 0]);
+        assert_eq!(value(1e30), 5.);
+        assert!((value(-1000.) - 1.5).abs() < 1e-6); // The key's logit is that of the invisible one.
+        assert!(value(-2000.) < 1e-30);
+        read(1e30, Some(3.), &values).backward();
+        let gradient = |j: i64| values.grad().view(-1).double_value(&[j]);
+        assert!(gradient(0) < 1e-37 && gradient(1) == 1., "{level:?}: {:?}", values.grad());
+    });
 }
 
 #[test]

@@ -3,7 +3,12 @@
 
 use tch::{Kind, Tensor};
 
-use crate::simd::{Simd, of_bfloat16, to_bfloat16};
+use crate::simd::{Simd, of_bfloat16, prefetch, to_bfloat16};
+
+/// Rows that are asked for before they are read: those of one head lie far apart.
+const ROWS_AHEAD: usize = 12;
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
 
 /// Rows of one head of one tensor `[n, B, H, len, D]`: which block, row of the batch and head.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +94,11 @@ impl View {
         for (i, row) in rows.chunks_mut(row_len).take(self.len).enumerate() {
             let offset = self.offset(place, i);
             let row = &mut row[..self.width];
+            let value = if self.is_bfloat16 { size_of::<u16>() } else { size_of::<f32>() };
+            let ahead = self.start.wrapping_add((offset + ROWS_AHEAD * self.strides[3]) * value);
+            for line in (0..self.width * value).step_by(LINE) {
+                prefetch(ahead.wrapping_add(line));
+            }
             // SAFETY: the row is inside the tensor's memory, which nobody writes while it is read.
             unsafe {
                 if self.is_bfloat16 {

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub(crate) use self::x86::{Avx2, Avx512, Avx512Bf16};
 pub(crate) use self::{
     element::{Element, of_bfloat16, to_bfloat16},
-    operand::{Operand, Word},
+    operand::{Operand, Pair, Word},
     portable::Portable,
 };
 
@@ -207,6 +207,18 @@ pub(crate) unsafe fn dot<S: Simd, A: Element, B: Element>(a: &[A], b: &[B]) -> f
         sum += a[j].value() * b[j].value();
     }
     sum
+}
+
+/// Asks for a line of the cache that is read soon, if it is there.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an instruction that every such processor has, and that reads nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// The widest vector of any instruction set.

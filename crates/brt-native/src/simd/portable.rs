@@ -1,6 +1,6 @@
 //! Vectors of any processor.
 
-use super::{Simd, of_bfloat16, to_bfloat16};
+use super::{Pair, Simd, of_bfloat16, to_bfloat16};
 
 /// Any processor: the compiler makes of it what it can.
 #[derive(Debug, Clone, Copy)]
@@ -8,7 +8,7 @@ pub(crate) struct Portable([f32; 4]);
 
 impl Portable {
     #[inline(always)]
-    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+    pub(super) fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         Self(std::array::from_fn(|lane| f(self.0[lane], other.0[lane])))
     }
 }
@@ -16,7 +16,7 @@ impl Portable {
 impl Simd for Portable {
     const LANES: usize = 4;
     const PANEL: usize = 2;
-    type Bfloat16 = f32;
+    type Bfloat16 = Pair;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {

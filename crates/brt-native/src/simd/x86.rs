@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Operand, Simd, Word};
+use super::{Operand, Pair, Simd};
 
 /// Implements [`Simd`] by one instruction for each method.
 macro_rules! simd {
@@ -72,42 +72,32 @@ macro_rules! simd {
 
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
-simd!(
-    Avx512Bf16(__m512),
-    Pair,
-    16,
-    4,
-    _mm512_loadu_ps,
-    _mm512_storeu_ps,
-    _mm512_set1_ps,
-    _mm512_add_ps,
-    _mm512_mul_ps,
-    _mm512_max_ps,
-    _mm512_fmadd_ps,
-    _mm512_roundscale_ps::<NEAREST>,
-    exp2_512,
-    _mm512_reduce_add_ps,
-    load_bfloat16_512,
-    store_bfloat16_512
-);
-simd!(
-    Avx512(__m512),
-    f32,
-    16,
-    4,
-    _mm512_loadu_ps,
-    _mm512_storeu_ps,
-    _mm512_set1_ps,
-    _mm512_add_ps,
-    _mm512_mul_ps,
-    _mm512_max_ps,
-    _mm512_fmadd_ps,
-    _mm512_roundscale_ps::<NEAREST>,
-    exp2_512,
-    _mm512_reduce_add_ps,
-    load_bfloat16_512,
-    store_bfloat16_512
-);
+/// AVX-512, and what it multiplies bfloat16 as.
+macro_rules! avx512 {
+    ($name:ident, $bfloat16:ty) => {
+        simd!(
+            $name(__m512),
+            $bfloat16,
+            16,
+            4,
+            _mm512_loadu_ps,
+            _mm512_storeu_ps,
+            _mm512_set1_ps,
+            _mm512_add_ps,
+            _mm512_mul_ps,
+            _mm512_max_ps,
+            _mm512_fmadd_ps,
+            _mm512_roundscale_ps::<NEAREST>,
+            exp2_512,
+            _mm512_reduce_add_ps,
+            load_bfloat16_512,
+            store_bfloat16_512
+        );
+    };
+}
+
+avx512!(Avx512, f32);
+avx512!(Avx512Bf16, Pair);
 simd!(
     Avx2(__m256),
     f32,
@@ -192,21 +182,7 @@ unsafe fn store_bfloat16_256(x: __m256, to: *mut u16) {
     unsafe { _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(packed)) }
 }
 
-/// Two values in bfloat16: the first in the lower half.
-#[derive(Debug, Clone, Copy)]
-#[repr(transparent)]
-pub(crate) struct Pair(u32);
-
-// SAFETY: any four bytes are two values.
-unsafe impl Word for Pair {}
-
 impl Operand<Avx512Bf16> for Pair {
-    const VALUES: usize = 2;
-
-    #[inline(always)]
-    fn pick<'a>(_: &'a [f32], made: &'a [Self]) -> &'a [Self] {
-        made
-    }
     #[inline(always)]
     unsafe fn along(row: &[f32], to: &mut [Self]) {
         assert!(row.len() == 2 * to.len() && row.len().is_multiple_of(16), "whole vectors of pairs");
@@ -236,7 +212,7 @@ impl Operand<Avx512Bf16> for Pair {
     #[inline(always)]
     unsafe fn splat(self) -> Avx512Bf16 {
         // SAFETY: the caller's.
-        unsafe { Avx512Bf16(_mm512_castsi512_ps(_mm512_set1_epi32(self.0.cast_signed()))) }
+        unsafe { Avx512Bf16(_mm512_castsi512_ps(_mm512_set1_epi32(self.bits().cast_signed()))) }
     }
     #[inline(always)]
     unsafe fn mul_add(a: Avx512Bf16, b: Avx512Bf16, sum: Avx512Bf16) -> Avx512Bf16 {

@@ -5,11 +5,13 @@ use tch::{Device, Kind, Tensor};
 use super::super::{Attention, Window, attention};
 use crate::simd::Level;
 
-/// Float32 rounding through two products and a softmax, of the largest value.
+/// Float32 rounding through two products and a softmax, of the largest value: a temperature's gradient, where the terms of all
+/// queries cancel, comes to 3.4e-6 once, everything else to 1.8e-6 at most.
 const ROUNDING: f64 = 4e-6;
 /// One rounding to bfloat16 (2⁻⁹) of inputs, which both sides share, and of the result.
 const BFLOAT16_ROUNDING: f64 = 4e-3;
-/// And of weights and of the gradients of logits.
+/// Where bfloat16 is multiplied in pairs, weights and gradients of logits are rounded, too: twice as much, and a quarter more
+/// for what adds up.
 const PAIRS_ROUNDING: f64 = 1e-2;
 
 /// Sizes and options of one comparison.
@@ -167,7 +169,7 @@ impl Case {
         (&read * &gradient).sum(Kind::Float).backward();
         (&wanted * gradient.to_kind(Kind::Double)).sum(Kind::Double).backward();
         let rounding = match (self.kind, Level::best()) {
-            (Kind::BFloat16, Level::Avx512Bf16) => PAIRS_ROUNDING,
+            (Kind::BFloat16, Level::Portable | Level::Avx512Bf16) => PAIRS_ROUNDING,
             (Kind::BFloat16, _) => BFLOAT16_ROUNDING,
             _ => ROUNDING,
         };

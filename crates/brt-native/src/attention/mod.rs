@@ -65,7 +65,8 @@ pub fn has_attention(tensor: &Tensor) -> bool {
 }
 
 /// Returns `softmax(temperature · queries · keysᵀ + bias) ⊙ multiplier · values`, with one more, invisible logit of −1000 in the
-/// softmax: a query that sees no key reads zeros. Sums and softmax are float32.
+/// softmax: a query that sees no key reads zeros. Sums and softmax are float32. Where queries, keys and values are bfloat16 and the
+/// processor multiplies such pairs, weights, gradients of logits and what stands before are rounded to it for their products.
 ///
 /// Only keys that a query sees cost anything. Memory beside inputs, output and their gradients is that of a few rows of
 /// logits for each thread; the backward pass computes them again.

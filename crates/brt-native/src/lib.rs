@@ -1,6 +1,6 @@
 //! What tch lacks of libtorch, as a small safe API.
 //!
-//! The only crate of the workspace with C++, and but for two options of the allocator in `brt` and the memory maps of
+//! The only crate of the workspace with C++, and but for the options of the allocator in `brt` and the memory maps of
 //! `brt-data` the only one with `unsafe`. It holds what the other crates use today and grows with them:
 //!
 //! * [`attention`]: windowed and unmasked attention that stores no logits, in Rust,

@@ -40,7 +40,7 @@ pub(super) const KEYS: usize = 0;
 pub(super) const VALUES: usize = 1;
 
 impl Job {
-    /// Whether queries, keys and values of the blocks are bfloat16. What stands before them is rounded to it then.
+    /// Whether queries, keys and values of the blocks are bfloat16. Where pairs are multiplied, what stands before is rounded to it.
     pub(super) fn is_bfloat16(&self) -> bool {
         self.queries.is_bfloat16() && self.pieces.iter().all(View::is_bfloat16)
     }

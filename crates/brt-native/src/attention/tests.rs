@@ -58,18 +58,23 @@ fn check_all_keys() {
 /// Two threads give what one gives, bit for bit.
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let _turn = crate::tests::take_turn();
-    let case = Case::windowed(2, 3, 2, 17, 8);
-    let run = |num_threads| {
-        let before = tch::get_num_threads();
-        tch::set_num_threads(num_threads);
-        tch::manual_seed(2);
-        let inputs = case.inputs();
-        case.fused(&inputs, None).square().sum(Kind::Float).backward();
-        tch::set_num_threads(before);
-        inputs.iter().map(Tensor::grad).collect::<Vec<_>>()
-    };
-    assert_eq!(run(1), run(2));
+    let cases = KINDS.into_iter().flat_map(|kind| [17, 63].map(|len| (kind, len)));
+    Level::each(|level| {
+        for (kind, len) in cases.clone() {
+            let case = Case { kind, ..Case::windowed(2, 3, 2, len, 8) };
+            assert_eq!(gradients_by(&case, 1), gradients_by(&case, 2), "{level:?} {kind:?} {len}");
+        }
+    });
+}
+
+fn gradients_by(case: &Case, num_threads: i32) -> Vec<Tensor> {
+    let before = tch::get_num_threads();
+    tch::set_num_threads(num_threads);
+    tch::manual_seed(2);
+    let inputs = case.inputs();
+    case.fused(&inputs, None).square().sum(Kind::Float).backward();
+    tch::set_num_threads(before);
+    inputs.iter().map(Tensor::grad).collect()
 }
 
 /// What is no number is not lost: a query without gives a read without, and no other; keys that it does not see have a

@@ -11,10 +11,10 @@ use common::{build_seeded, difference, every_model, tokens};
 use proptest::prelude::*;
 use tch::{Kind, Tensor};
 
-/// Float32 rounding through three layers, of the largest value. Of 20,000 random models one reached 6e-6, most 2e-7: an
-/// attention whose logits are large passes on more than others.
+/// Float32 rounding through three layers, of the largest value. The states of 6,720 random models reached 6.1e-6 once,
+/// 2.4e-6 otherwise: some models pass on more of it than others.
 const ROUNDING: f64 = 2e-5;
-/// A change that no rounding explains, of the largest value: ten times as much, and a fifth of the smallest in 14,000 models.
+/// A change that no rounding explains, of the largest value: ten times as much. In 5,000 random models none was below 1e-3.
 const CHANGE: f64 = 2e-4;
 const VOCABULARY: i64 = 23;
 

@@ -11,8 +11,8 @@ const ROUNDING: f64 = 2e-6;
 const CANCELLING: f64 = 4e-6;
 /// One rounding to bfloat16 (2⁻⁹) of inputs, which both sides share, and of the result.
 const BFLOAT16_ROUNDING: f64 = 4e-3;
-/// Where bfloat16 is multiplied in pairs, weights and gradients of logits are rounded, too: 7.3e-3 at most, in a temperature's
-/// gradient.
+/// Where bfloat16 is multiplied in pairs, weights and gradients of logits are rounded, too: 7.3e-3 where it was measured, in a
+/// temperature's gradient.
 const PAIRS_ROUNDING: f64 = 1e-2;
 
 /// Sizes and options of one comparison.

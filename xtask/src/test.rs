@@ -26,9 +26,10 @@ const CHECKS: &[Step] = &[
 ];
 const DOCTESTS: Step = ("examples in the documentation", &["test", "--workspace", "--release", "--doc"]);
 const NEXTEST: Step = ("tests", &["nextest", "run", "--workspace", "--release"]);
-/// Models and golden files once more, with one way of attention throughout: by default the size decides.
+/// Models and golden files once more, with one way of attention and of products throughout: by default the size and the processor
+/// decide.
 const ONE_WAY: Step = (
-    "tests with one way of attention",
+    "tests with one way of attention and products",
     &[
         "test",
         "--workspace",
@@ -56,10 +57,10 @@ pub(crate) fn run(root: &Path, notes: &[&str]) -> Result {
     }
     ui::headline("a comparison of one minute");
     comparison(root).or_else(|failure| fail(format!("step \"comparison\": {}", failure.message)))?;
-    for way in ["composed", "fused"] {
-        ui::headline(&format!("{}: {way}", ONE_WAY.0));
+    for (attention, products) in [("composed", "libtorch"), ("fused", "gemm")] {
+        ui::headline(&format!("{}: {attention}, {products}", ONE_WAY.0));
         let mut command = tools::cargo(root);
-        command.args(ONE_WAY.1).env("BRT_ATTENTION", way);
+        command.args(ONE_WAY.1).env("BRT_ATTENTION", attention).env("BRT_PRODUCTS", products);
         tools::run(&format!("step \"{}\"", ONE_WAY.0), &mut command)?;
     }
     if tools::output_of(tools::cargo(root).args(["nextest", "--version"])).is_some() {

@@ -125,7 +125,7 @@ fn heads(sizes: Sizes, kind: Kind) -> Item {
     let x = sizes.input(&[sizes.tokens(), sizes.model_dim], kind);
     let flops = 6. * (sizes.tokens() * sizes.model_dim * 3 * sizes.all_heads()) as f64;
     part("keys, values, queries", kind, [flops, 0.], &[&x.shallow_clone()], move || {
-        let joined = in_kind(kind, &x, || x.linear::<Tensor>(&Linear::joined(&layers.each_ref()), None));
+        let joined = in_kind(kind, &x, || brt_native::linear(&x, &Linear::joined(&layers.each_ref()), None));
         let norms = [HeadNorm::Unit, HeadNorm::None, HeadNorm::Unit];
         brt_native::split_heads(&joined, norms, [sizes.num_heads, sizes.head_dim], 1e-6)
     })

@@ -8,6 +8,7 @@
 //! * [`rms_norm`], [`add_rms_norm`]: one pass over memory instead of a chain of tensor operations,
 //! * [`cross_entropy`]: of rows of logits, its gradient written over them,
 //! * [`split_heads`]: keys, values and queries of heads from one product,
+//! * [`linear`], [`product`]: products in float32, by the faster of two libraries,
 //! * [`few_rows_product`], [`row_attention`]: what single tokens need, in float32 also of weights in bfloat16,
 //! * [`adamw`]: one operation over all parameters; [`mean_squares`], [`matrix_rms`], [`update_matrix`]: those of Adafactor,
 //! * [`in_bfloat16`]: matrix products in bfloat16,
@@ -30,6 +31,7 @@ mod heads;
 mod info;
 mod memory;
 mod norm;
+mod product;
 mod simd;
 mod threads;
 mod training;
@@ -54,6 +56,7 @@ pub use info::{
     peak_resident_bytes, resident_bytes, torch_version,
 };
 pub use norm::{add_rms_norm, product_kind, rms_norm};
+pub use product::{ProductLibrary, linear, product};
 pub use training::{
     AdamWStep, Pass, Segments, adamw, generator_state, in_bfloat16, segments, set_generator_state,
 };

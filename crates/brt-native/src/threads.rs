@@ -28,6 +28,14 @@ pub(crate) fn each(num_tasks: usize, work: impl Fn(usize) + Sync) {
     }
 }
 
+/// Calls `work`, which splits itself among so many threads, with their number.
+pub(crate) fn run(work: impl FnOnce(usize) + Send) {
+    match pool() {
+        Some(pool) => pool.install(|| work(pool.current_num_threads())),
+        None => work(1),
+    }
+}
+
 /// Returns the pool, or nothing where there can be none: one thread then does all.
 fn pool() -> Option<Arc<ThreadPool>> {
     let num_threads = tch::get_num_threads().max(1) as usize;

@@ -29,7 +29,7 @@ impl Linear {
     /// `x`: `[.., in]`; result: `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let Some(product) = product_of_few_rows(x, &self.weight) else {
-            return x.linear(&self.weight, self.bias.as_ref());
+            return brt_native::linear(x, &self.weight, self.bias.as_ref());
         };
         match &self.bias {
             Some(bias) => product + bias,

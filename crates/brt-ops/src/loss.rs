@@ -1,5 +1,6 @@
 //! Cross-entropy of next-token predictions.
 
+use brt_native::product;
 use tch::{Kind, Reduction, Tensor};
 
 /// Most logits that exist at one time, and on a GPU: each time the whole weight is read.
@@ -50,8 +51,8 @@ pub fn summed_cross_entropy(xs: &Tensor, weight: &Tensor, targets: &Tensor, mask
         each_chunk(xs, weight, targets, mask, |xs, weight, chunk_nats, gradient| {
             nats = &nats + chunk_nats.sum(Kind::Float);
             if let Some(dweight) = &mut dweight {
-                dxs.push(gradient.matmul(weight)); // [rows, E]
-                let _ = dweight.g_add_(&gradient.transpose(0, 1).matmul(xs)); // [V, E]
+                dxs.push(product(&gradient, weight)); // [rows, E]
+                let _ = dweight.g_add_(&product(&gradient.tr(), xs)); // [V, E]
             }
         });
     });
@@ -92,7 +93,7 @@ fn each_chunk(
     let num_rows = (MAX_LOGITS[usize::from(xs.device().is_cuda())] / vocab_size).max(1);
     let [targets, mask] = [targets, mask].map(|x| x.reshape(-1).split(num_rows, 0));
     for ((xs, targets), mask) in xs.split(num_rows, 0).iter().zip(&targets).zip(&mask) {
-        let logits = xs.matmul(&weight.transpose(0, 1)); // [rows, V]
+        let logits = product(xs, &weight.tr()); // [rows, V]
         let (nats, gradient) = brt_native::cross_entropy(logits, targets, mask);
         work(xs, &weight, nats, gradient);
     }
@@ -123,7 +124,8 @@ mod tests {
             let weight = Tensor::randn([vocab_size, 3], options).set_requires_grad(true);
             let targets = Tensor::randint(vocab_size, [2, 5], (Kind::Int64, Device::Cpu));
             let mask = Tensor::from_slice(&[1f32, 1., 0., 1., 1., 1., 0., 0., 1., 1.]).view([2, 5]);
-            let whole = cross_entropy(&xs.linear::<Tensor>(&weight, None), &targets, &mask);
+            // By the same library: in float32 a sum over so large a vocabulary has three digits.
+            let whole = cross_entropy(&brt_native::linear(&xs, &weight, None), &targets, &mask);
             let gradients = |sum: Tensor| Tensor::run_backward(&[sum * 0.5], &[&xs, &weight], false, false);
             let wanted = gradients(whole.sum(Kind::Float));
             let sum = summed_cross_entropy(&xs, &weight, &targets, &mask);

@@ -155,7 +155,7 @@ impl Projection {
         let u = self.input(x, after_norm);
         match Linear::few_rows(&self.matrices(), &u) {
             Some(joined) => self.split(&joined),
-            None => self.split(&u.linear::<Tensor>(&self.weights(), None)),
+            None => self.split(&brt_native::linear(&u, &self.weights(), None)),
         }
     }
 
@@ -166,7 +166,7 @@ impl Projection {
         x: &Tensor,
         after_norm: impl Fn(Tensor) -> Tensor,
     ) -> Projected {
-        self.split(&self.input(x, after_norm).linear::<Tensor>(weights, None))
+        self.split(&brt_native::linear(&self.input(x, after_norm), weights, None))
     }
 
     /// Returns what the matrices multiply, `[.., len, E]`.

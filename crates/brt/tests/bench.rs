@@ -73,10 +73,24 @@ fn a_contestant_answers_each_line_with_one() {
 }
 
 #[test]
-fn a_wrong_way_of_attention_is_told_in_one_line() {
-    let output = Place::new().command(&["doctor"]).env("BRT_ATTENTION", "fussed").output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(stderr(&output), "error: BRT_ATTENTION: expected fused or composed, got fussed\n");
+fn a_wrong_way_to_compute_is_told_in_one_line() {
+    for (variable, way, message) in [
+        ("BRT_ATTENTION", "fussed", "expected fused or composed, got fussed"),
+        ("BRT_PRODUCTS", "mkl", "expected gemm or libtorch, got mkl"),
+    ] {
+        let output = Place::new().command(&["doctor"]).env(variable, way).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(stderr(&output), format!("error: {variable}: {message}\n"));
+    }
+}
+
+#[test]
+fn doctor_says_who_multiplies() {
+    for (way, name) in [("gemm", "the crate gemm"), ("libtorch", "libtorch")] {
+        let output = Place::new().command(&["doctor"]).env("BRT_PRODUCTS", way).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&format!("products      in float32 on the CPU: {name}\n")), "{text}");
+    }
 }
 
 #[test]

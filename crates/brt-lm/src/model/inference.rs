@@ -66,7 +66,7 @@ impl LanguageModel {
     pub(crate) fn unembed(&self, xs: &Tensor) -> Tensor {
         let xs = self.scale_outputs(xs);
         product_of_few_rows(&xs, &self.embedding)
-            .unwrap_or_else(|| xs.linear::<Tensor>(&self.embedding, None))
+            .unwrap_or_else(|| brt_native::linear(&xs, &self.embedding, None))
     }
 
     /// Returns the final norm's output, `[.., E]`.

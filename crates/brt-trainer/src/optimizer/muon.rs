@@ -1,5 +1,6 @@
 //! Muon: matrices move by their momentum made orthogonal, everything else by AdamW.
 
+use brt_native::product;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -113,9 +114,9 @@ fn orthogonalised(m: &Tensor) -> Tensor {
     let norm = wide.square().sum(Kind::Float).sqrt().clamp_min(1e-7);
     let mut x = wide / norm;
     for _ in 0..NUM_ITERATIONS {
-        let gram = x.matmul(&x.tr());
-        let polynomial = &gram * b + gram.matmul(&gram) * c;
-        x = &x * a + polynomial.matmul(&x);
+        let gram = product(&x, &x.tr());
+        let polynomial = &gram * b + product(&gram, &gram) * c;
+        x = &x * a + product(&polynomial, &x);
     }
     if is_tall { x.tr() } else { x }
 }

@@ -46,6 +46,7 @@ pub(super) fn facts(config: &RunConfig, options: &RunOptions, corpus: &Corpus) -
         ("corpus", format!("SHA-256 {}", corpus.training_set.manifest_sha256())),
         ("seed", options.seed.to_string()),
         ("vector instructions", brt_native::cpu_capability()),
+        ("library for products (BRT_PRODUCTS)", format!("{:?}", brt_native::ProductLibrary::chosen())),
         ("number of threads (--threads)", tch::get_num_threads().to_string()),
         ("output folder", options.out.display().to_string()),
         ("way to treat a run that is there (--resume)", format!("{:?}", options.resume)),

@@ -1,6 +1,7 @@
 //! `brt doctor`: what this program runs on.
 
 use anyhow::Result;
+use brt_native::ProductLibrary;
 use brt_trainer::{build_facts, machine_facts};
 use tch::Cuda;
 
@@ -30,6 +31,7 @@ pub(super) fn run() -> Result<()> {
         ("threads", machine.num_threads.to_string()),
         ("processor", format!("{} ({} of them)", machine.cpu, machine.num_cpus)),
         ("instructions", format!("{} in libtorch; {}", machine.cpu_capability, cpu_features())),
+        ("products", format!("in float32 on the CPU: {}", product_library())),
         ("memory", format!("{}B", count(machine.memory_bytes))),
         ("system", machine.os),
     ];
@@ -42,6 +44,13 @@ pub(super) fn run() -> Result<()> {
         result(format!("{:<13} {}", "", line.trim().trim_start_matches("- ")));
     }
     Ok(())
+}
+
+fn product_library() -> &'static str {
+    match ProductLibrary::chosen() {
+        ProductLibrary::Gemm => "the crate gemm",
+        ProductLibrary::Libtorch => "libtorch",
+    }
 }
 
 /// Returns the features of the processor that matter for matrix products.

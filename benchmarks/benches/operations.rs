@@ -60,6 +60,16 @@ fn rows(criterion: &mut Criterion) {
     criterion.bench_function("adafactor", |bencher| bencher.iter(|| adafactor.step(1e-3)));
 }
 
+/// Products with weights of a feed-forward layer, by the library that the processor chooses and by libtorch.
+fn products(criterion: &mut Criterion) {
+    for width in [128, 256, 512] {
+        let (x, weight) = (input(&[NUM_TOKENS, width]), input(&[4 * width, width]));
+        let name = format!("linear, {width} to {}", 4 * width);
+        forward_backward(criterion, &name, || brt_native::linear(&x, &weight, None));
+        forward_backward(criterion, &format!("{name}, libtorch"), || x.linear::<Tensor>(&weight, None));
+    }
+}
+
 fn windows(criterion: &mut Criterion) {
     let params = Params::new(1, Device::Cpu);
     let heads = || input(&[NUM_BLOCKS, BATCH, WINDOW_LEN, NUM_HEADS, HEAD_DIM]).transpose(2, 3);
@@ -101,5 +111,5 @@ fn scan(criterion: &mut Criterion) {
     forward_backward(criterion, "scan of 8 blocks, fixed:skip", || cell.scan(&state, &windows).values);
 }
 
-criterion_group!(benches, rows, windows, scan);
+criterion_group!(benches, rows, products, windows, scan);
 criterion_main!(benches);

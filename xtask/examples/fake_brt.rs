@@ -279,6 +279,7 @@ fn machine(num_threads: u64) -> MachineFacts {
         cpu: "Some Processor 9000".into(),
         num_cpus: 2,
         cpu_capability: "AVX512".into(),
+        product_library: "libtorch".into(),
         device: "cpu".into(),
         num_threads,
         memory_bytes: 24 << 30,

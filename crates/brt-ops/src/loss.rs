@@ -124,7 +124,7 @@ mod tests {
             let weight = Tensor::randn([vocab_size, 3], options).set_requires_grad(true);
             let targets = Tensor::randint(vocab_size, [2, 5], (Kind::Int64, Device::Cpu));
             let mask = Tensor::from_slice(&[1f32, 1., 0., 1., 1., 1., 0., 0., 1., 1.]).view([2, 5]);
-            // By the same library: in float32 a sum over so large a vocabulary has three digits.
+            // By the same library: a sum over so large a vocabulary is exact to three digits only.
             let whole = cross_entropy(&brt_native::linear(&xs, &weight, None), &targets, &mask);
             let gradients = |sum: Tensor| Tensor::run_backward(&[sum * 0.5], &[&xs, &weight], false, false);
             let wanted = gradients(whole.sum(Kind::Float));

@@ -28,6 +28,9 @@ pub struct MachineFacts {
     pub num_cpus: u64,
     /// Instruction set that libtorch uses, for example `AVX512`.
     pub cpu_capability: String,
+    /// Who multiplied in float32 on the CPU, `gemm` or `libtorch`; nothing in records from before there was a choice.
+    #[serde(default)]
+    pub product_library: String,
     /// Device that the model ran on, for example `cpu` or `cuda:0`.
     pub device: String,
     /// Number of threads that tensor operations used.

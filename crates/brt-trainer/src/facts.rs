@@ -32,6 +32,7 @@ pub fn machine_facts(device: Device) -> MachineFacts {
         cpu: line("/proc/cpuinfo", "model name"),
         num_cpus: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
         cpu_capability: brt_native::cpu_capability(),
+        product_library: format!("{:?}", brt_native::ProductLibrary::chosen()).to_lowercase(),
         device: match device {
             Device::Cuda(idx) => format!("cuda:{idx}"),
             other => format!("{other:?}").to_lowercase(),

@@ -89,6 +89,7 @@ pub(super) fn notes(records: &Records) -> Vec<String> {
     differ("trained tokens (millions)", &|r| format!("{:.1}", r.training.num_tokens as f64 / 1e6));
     differ("commit", &|r| r.build.commit.clone());
     differ("processor", &|r| format!("{} ({})", r.machine.cpu, r.machine.cpu_capability));
+    differ("library for products", &|r| r.machine.product_library.clone());
     let conditions: BTreeSet<_> = records.timings.all().map(timing::conditions).collect();
     if conditions.iter().any(|(.., parts)| parts.iter().any(|parts| *parts > 1)) {
         notes.push("step times are of a part of a step".into());

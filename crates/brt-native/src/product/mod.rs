@@ -5,11 +5,12 @@
 
 use std::sync::LazyLock;
 
-use gemm_common::Parallelism;
+use gemm_common::{Parallelism, cache::CACHE_INFO, gemm::get_threading_threshold};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     attach,
+    function::needs_gradient,
     memory::{Slots, slice},
     product_kind, threads,
 };
@@ -35,11 +36,17 @@ impl ProductLibrary {
                 Ok("gemm") => ProductLibrary::Gemm,
                 Ok("libtorch") => ProductLibrary::Libtorch,
                 Ok(other) => panic!("BRT_PRODUCTS: expected gemm or libtorch, got {other}"),
-                Err(_) if is_avx512_not_intel() => ProductLibrary::Gemm,
+                Err(_) if is_avx512_not_intel() && has_cache() => ProductLibrary::Gemm,
                 Err(_) => ProductLibrary::Libtorch,
             });
         *CHOSEN
     }
+}
+
+/// Whether the second cache is as large as `gemm` needs it to be for its blocks: it divides what the system reports among all
+/// processors that share it, and never ends with less than 128 KiB for each.
+fn has_cache() -> bool {
+    CACHE_INFO[1].cache_bytes >= 256 << 10
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -54,7 +61,8 @@ fn is_avx512_not_intel() -> bool {
     false
 }
 
-/// Returns `x · weightᵀ + bias`, by the faster library where there is a choice: of float32 on the CPU.
+/// Returns `x · weightᵀ + bias`: in float32 on the CPU by [`ProductLibrary::chosen`], otherwise by libtorch, as inside of
+/// [`crate::in_bfloat16`]. There is no second derivative where `gemm` multiplies.
 ///
 /// # Shapes
 /// `x`: `[.., in]`; `weight`: `[out, in]`; `bias`: `[out]`; result: `[.., out]`.
@@ -70,29 +78,38 @@ fn is_avx512_not_intel() -> bool {
 /// ```
 #[track_caller]
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    let [num_outputs, width] = matrix("weight", weight);
+    assert_eq!(x.size().last(), Some(&width), "linear: width of x and weight");
+    if let Some(bias) = bias {
+        assert_eq!(bias.size(), [num_outputs], "linear: one bias for each output");
+    }
     if ProductLibrary::chosen() == ProductLibrary::Libtorch || !can_multiply(x, weight) {
         return x.linear(weight, bias);
     }
-    let y = linear_by_gemm(x, weight);
+    let mut y = linear_by_gemm(x, weight);
     match bias {
-        Some(bias) => y + bias,
+        Some(bias) => y.g_add_(bias),
         None => y,
     }
 }
 
-/// Returns the product of two matrices, without gradients, by the faster library where there is a choice: of float32 on the CPU.
+/// Returns the product of two matrices without gradients: in float32 on the CPU by [`ProductLibrary::chosen`], otherwise by
+/// libtorch.
 ///
 /// # Shapes
 /// `a`: `[m, k]`; `b`: `[k, n]`; result: `[m, n]`.
 ///
 /// # Panics
-/// Where the shapes disagree.
+/// Where the shapes disagree, or a gradient is wanted.
 #[track_caller]
 pub fn product(a: &Tensor, b: &Tensor) -> Tensor {
-    tch::no_grad(|| match ProductLibrary::chosen() {
+    let ([_, k], [inner, _]) = (matrix("a", a), matrix("b", b));
+    assert_eq!(k, inner, "product: columns of a and rows of b");
+    assert!(!needs_gradient(&[a, b]), "product: expected matrices without gradients");
+    match ProductLibrary::chosen() {
         ProductLibrary::Gemm if can_multiply(a, b) => product_by_gemm(a, b),
         _ => a.matmul(b),
-    })
+    }
 }
 
 /// Whether there is a choice, and something to multiply.
@@ -101,11 +118,10 @@ fn can_multiply(a: &Tensor, b: &Tensor) -> bool {
     is_float32(a) && is_float32(b) && product_kind(a) == Kind::Float
 }
 
-#[track_caller]
 fn linear_by_gemm(x: &Tensor, weight: &Tensor) -> Tensor {
     let [num_outputs, width] = matrix("weight", weight);
     let mut size = x.size();
-    assert_eq!(size.pop(), Some(width), "linear: width of x and weight");
+    size.pop();
     size.push(num_outputs);
     // Not a view of a matrix: a view that a node has returned cannot be written over.
     let y = Tensor::empty(&size, (Kind::Float, Device::Cpu));
@@ -126,7 +142,7 @@ fn linear_backward(
     [needs_dx, needs_dweight]: [bool; 2],
 ) -> [Option<Tensor>; 2] {
     let [num_outputs, width] = matrix("weight", weight);
-    let dy = dy.reshape([-1, num_outputs]);
+    let dy = dy.contiguous().view([-1, num_outputs]); // Once, not for each product.
     let dx = || product_by_gemm(&dy, weight).view_as(x);
     let dweight = || product_by_gemm(&dy.tr(), &x.reshape([-1, width]));
     [needs_dx.then(dx), needs_dweight.then(dweight)]
@@ -147,27 +163,23 @@ fn in_memory(x: &Tensor) -> (Tensor, [isize; 2]) {
     (x.contiguous(), [columns as isize, 1])
 }
 
-#[track_caller]
 fn product_by_gemm(a: &Tensor, b: &Tensor) -> Tensor {
     let out = Tensor::empty([matrix("a", a)[0], matrix("b", b)[1]], (Kind::Float, Device::Cpu));
     write_product(a, b, &out);
     out
 }
 
-/// Writes the product of two matrices to a contiguous tensor of as many values.
-#[track_caller]
+/// Writes the product of two matrices over a contiguous tensor of as many values.
 fn write_product(a: &Tensor, b: &Tensor, out: &Tensor) {
     let ([m, k], [inner, n]) = (matrix("a", a), matrix("b", b));
-    assert_eq!(k, inner, "a product: columns of a and rows of b");
-    assert_eq!(out.numel() as i64, m * n, "a product: values of the result");
+    assert!(k == inner && out.numel() as i64 == m * n, "a product: sizes");
     let ((a, a_strides), (b, b_strides)) = (in_memory(a), in_memory(b));
     let (a, b, to) = (slice::<f32>(&a), slice::<f32>(&b), Slots::<f32>::new(out, out.numel()));
     let [m, k, n] = [m, k, n].map(|size| size as usize);
-    threads::run(|num_threads| {
-        let parallelism = if num_threads > 1 { Parallelism::Rayon(num_threads) } else { Parallelism::None };
+    let write = |parallelism| {
         let multiply = gemm_f32::gemm::f32::get_gemm_fn();
         // It is fastest where it writes columns: outᵀ = bᵀ · aᵀ, of n by m values. What was in `out` is not read.
-        // SAFETY: the matrices have these sizes and strides; nobody else has `out` yet.
+        // SAFETY: the matrices have these sizes and strides; `out` is written by this call alone.
         unsafe {
             #[rustfmt::skip]
             multiply(
@@ -178,7 +190,12 @@ fn write_product(a: &Tensor, b: &Tensor, out: &Tensor) {
                 0., 1., false, false, false, parallelism,
             );
         }
-    });
+    };
+    if m * k * n < get_threading_threshold() {
+        write(Parallelism::None);
+    } else {
+        threads::run(|num_threads| write(Parallelism::Rayon(num_threads)));
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,12 @@ fn linear_is_that_in_float64() {
     let draw = |size: &[i64]| Tensor::randn(size, OPTIONS);
     let cases = [
         (draw(&[1, 3]), 1),
+        // One row, one output, sums of one and two terms: `gemm` has kernels for these.
+        (draw(&[1, 40]), 300),
+        (draw(&[300, 40]), 1),
+        (draw(&[2, 40]), 7),
+        (draw(&[300, 1]), 4),
+        (draw(&[300, 2]), 4),
         (draw(&[7]), 5),
         (draw(&[2, 3, 17]), 33),
         (draw(&[130, 64]), 97),
@@ -62,6 +68,10 @@ fn gradients_go_where_they_are_needed() {
     let y = linear_by_gemm(&x, &learned);
     backward(&[&y], &[&y.ones_like()]);
     assert!(learned.grad().defined() && !x.grad().defined());
+    for needs in [[false, true], [true, false]] {
+        let gradients = linear_backward(&y.ones_like(), &x, &weight, needs);
+        assert_eq!(gradients.map(|g| g.is_some()), needs);
+    }
     assert!(!tch::no_grad(|| linear_by_gemm(&x, &learned)).requires_grad());
 }
 
@@ -102,10 +112,40 @@ fn other_products_are_libtorchs() {
     }
 }
 
+/// What was in the memory of the result does not matter, by each of the kernels of `gemm`.
+#[test]
+fn results_are_written_over_what_was_there() {
+    let _turn = take_turn();
+    for [m, k, n] in
+        [[1, 40, 300], [300, 40, 1], [300, 1, 4], [300, 2, 4], [5, 9, 7], [80, 1100, 90], [700, 64, 512]]
+    {
+        let (a, b) = (Tensor::randn([m, k], OPTIONS), Tensor::randn([k, n], OPTIONS));
+        for (a, b) in [(a.shallow_clone(), b.shallow_clone()), (b.tr(), a.tr())] {
+            let out = Tensor::full([a.size()[0], b.size()[1]], f64::NAN, OPTIONS);
+            write_product(&a, &b, &out);
+            assert_eq!(out, product_by_gemm(&a, &b), "[{m}, {k}] · [{k}, {n}]");
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "width of x and weight")]
 fn widths_that_differ_are_refused() {
-    let _ = linear_by_gemm(&Tensor::ones([2, 3], OPTIONS), &Tensor::ones([2, 4], OPTIONS));
+    let _ = linear(&Tensor::ones([2, 3], OPTIONS), &Tensor::ones([2, 4], OPTIONS), None);
+}
+
+#[test]
+#[should_panic(expected = "one bias for each output")]
+fn a_bias_of_another_length_is_refused() {
+    let [x, bias] = [[2, 3], [1, 2]].map(|size| Tensor::ones(size, OPTIONS));
+    let _ = linear(&x, &x, Some(&bias));
+}
+
+#[test]
+#[should_panic(expected = "without gradients")]
+fn a_product_that_wants_a_gradient_is_refused() {
+    let x = Tensor::ones([2, 2], OPTIONS).set_requires_grad(true);
+    let _ = product(&x, &x);
 }
 
 /// What comes out may be written over, as an activation function does.

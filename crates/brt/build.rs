@@ -19,7 +19,9 @@ fn link_libtorch() {
 
 /// The commit of the checkout, with `-dirty` where a crate's files differ from it.
 fn commit() -> Option<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.parent()?;
+    // Asked when it runs: checkouts that share a target folder share this script, and the place where it was compiled.
+    let crate_root = std::env::var_os("CARGO_MANIFEST_DIR")?;
+    let root = Path::new(&crate_root).parent()?.parent()?;
     if !root.join(".git").exists() {
         return None;
     }

@@ -29,7 +29,7 @@ pub(crate) fn each(num_tasks: usize, work: impl Fn(usize) + Sync) {
 }
 
 /// Calls `work` once, inside of the pool, with the number of threads that it may use.
-pub(crate) fn run(work: impl FnOnce(usize) + Send) {
+pub(crate) fn in_pool(work: impl FnOnce(usize) + Send) {
     match pool() {
         Some(pool) => pool.install(|| work(pool.current_num_threads())),
         None => work(1),

@@ -41,6 +41,13 @@ pub struct MachineFacts {
     pub os: String,
 }
 
+impl MachineFacts {
+    /// Returns who multiplied in float32 on the CPU, in words.
+    pub fn product_library(&self) -> &str {
+        if self.product_library.is_empty() { "not recorded" } else { &self.product_library }
+    }
+}
+
 /// The program that a run ran.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildFacts {

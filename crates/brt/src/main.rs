@@ -17,13 +17,12 @@ fn main() -> ExitCode {
     // Before any tensor operation; without CUDA the process runs on the CPU, and `brt doctor` says why.
     let cuda = brt_native::load_cuda();
     start_log();
-    for (variable, [one, other]) in
-        [("BRT_ATTENTION", ["fused", "composed"]), ("BRT_PRODUCTS", ["gemm", "libtorch"])]
-    {
-        if let Some(way) = std::env::var_os(variable).filter(|way| way != one && way != other) {
-            let way = way.to_string_lossy();
-            return output::fail(&anyhow::anyhow!("{variable}: expected {one} or {other}, got {way}"));
-        }
+    if let Some(way) = std::env::var_os("BRT_ATTENTION").filter(|way| way != "fused" && way != "composed") {
+        let way = way.to_string_lossy();
+        return output::fail(&anyhow::anyhow!("BRT_ATTENTION: expected fused or composed, got {way}"));
+    }
+    if let Err(message) = brt_native::ProductLibrary::choose() {
+        return output::fail(&anyhow::anyhow!(message));
     }
     let arguments: Result<Vec<String>, _> =
         std::env::args_os().map(std::ffi::OsString::into_string).collect();

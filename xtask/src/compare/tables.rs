@@ -142,6 +142,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     facts.push(("training per run", training(report, result)));
     facts.push(("processor", format!("{}, {} processors", result.machine.cpu, result.machine.num_cpus)));
     facts.push(("device", format!("{}, {}", result.machine.device, result.machine.cpu_capability)));
+    facts.push(("products in float32", result.machine.product_library().to_string()));
     facts.push(("system", result.machine.os.clone()));
     facts.push(("threads", threads(report)));
     facts.push(("load average before timing", format!("{:.2}", plan.timing.load_average)));

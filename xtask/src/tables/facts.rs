@@ -23,6 +23,7 @@ pub(super) fn facts(records: &Records) -> Vec<(&'static str, String)> {
     facts.push(("tokens per run", all(&|r| thousands(r.training.num_tokens))));
     facts.push(("processor", all(&|r| format!("{}, {} processors", r.machine.cpu, r.machine.num_cpus))));
     facts.push(("device", all(&|r| format!("{}, {}", r.machine.device, r.machine.cpu_capability))));
+    facts.push(("products in float32", all(&|r| r.machine.product_library().to_string())));
     facts.push(("threads of a run", all(&|r| r.machine.num_threads.to_string())));
     facts.push(("system", all(&|r| r.machine.os.clone())));
     facts.extend(step_times(records).map(|times| ("step times", times)));
@@ -89,7 +90,7 @@ pub(super) fn notes(records: &Records) -> Vec<String> {
     differ("trained tokens (millions)", &|r| format!("{:.1}", r.training.num_tokens as f64 / 1e6));
     differ("commit", &|r| r.build.commit.clone());
     differ("processor", &|r| format!("{} ({})", r.machine.cpu, r.machine.cpu_capability));
-    differ("library for products", &|r| r.machine.product_library.clone());
+    differ("library for products", &|r| r.machine.product_library().to_string());
     let conditions: BTreeSet<_> = records.timings.all().map(timing::conditions).collect();
     if conditions.iter().any(|(.., parts)| parts.iter().any(|parts| *parts > 1)) {
         notes.push("step times are of a part of a step".into());

@@ -20,7 +20,7 @@ use crate::{
 pub enum ProductLibrary {
     /// The crate `gemm`.
     Gemm,
-    /// libtorch, as all other products.
+    /// libtorch, which computes all other products, too.
     Libtorch,
 }
 
@@ -28,24 +28,35 @@ impl ProductLibrary {
     /// Returns the faster one on this processor, or the one that the variable `BRT_PRODUCTS` names, `gemm` or `libtorch`: to
     /// compare them.
     ///
+    /// # Errors
+    /// Where the variable names another one, or `gemm` on a processor on which it cannot multiply.
+    pub fn choose() -> Result<Self, String> {
+        match std::env::var_os("BRT_PRODUCTS").map(|name| name.to_string_lossy().into_owned()).as_deref() {
+            Some("gemm") if can_block() => Ok(Self::Gemm),
+            Some("gemm") => {
+                Err("BRT_PRODUCTS: gemm needs a second cache of 256 KiB for each processor".into())
+            }
+            Some("libtorch") => Ok(Self::Libtorch),
+            Some(other) => Err(format!("BRT_PRODUCTS: expected gemm or libtorch, got {other}")),
+            None if is_avx512_not_intel() && can_block() => Ok(Self::Gemm),
+            None => Ok(Self::Libtorch),
+        }
+    }
+
+    /// Returns what [`Self::choose`] has returned first.
+    ///
     /// # Panics
-    /// Where the variable names another one.
+    /// Where that is an error.
     pub fn chosen() -> Self {
         static CHOSEN: LazyLock<ProductLibrary> =
-            LazyLock::new(|| match std::env::var("BRT_PRODUCTS").as_deref() {
-                Ok("gemm") => ProductLibrary::Gemm,
-                Ok("libtorch") => ProductLibrary::Libtorch,
-                Ok(other) => panic!("BRT_PRODUCTS: expected gemm or libtorch, got {other}"),
-                Err(_) if is_avx512_not_intel() && has_cache() => ProductLibrary::Gemm,
-                Err(_) => ProductLibrary::Libtorch,
-            });
+            LazyLock::new(|| ProductLibrary::choose().unwrap_or_else(|message| panic!("{message}")));
         *CHOSEN
     }
 }
 
-/// Whether the second cache is as large as `gemm` needs it to be for its blocks: it divides what the system reports among all
-/// processors that share it, and never ends with less than 128 KiB for each.
-fn has_cache() -> bool {
+/// Whether `gemm` can divide matrices into blocks that fit into the second cache. It takes what the system reports, divided among
+/// the processors that share it; with less than 128 KiB for each it loops for ever or panics.
+fn can_block() -> bool {
     CACHE_INFO[1].cache_bytes >= 256 << 10
 }
 
@@ -79,11 +90,16 @@ fn is_avx512_not_intel() -> bool {
 #[track_caller]
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let [num_outputs, width] = matrix("weight", weight);
-    assert_eq!(x.size().last(), Some(&width), "linear: width of x and weight");
-    if let Some(bias) = bias {
-        assert_eq!(bias.size(), [num_outputs], "linear: one bias for each output");
+    let size = x.size();
+    assert!(size.last() == Some(&width), "x: expected rows of {width} values, got {size:?}");
+    if let Some(size) = bias.map(Tensor::size) {
+        assert!(size == [num_outputs], "bias: expected [{num_outputs}], got {size:?}");
     }
-    if ProductLibrary::chosen() == ProductLibrary::Libtorch || !can_multiply(x, weight) {
+    linear_by(ProductLibrary::chosen(), x, weight, bias)
+}
+
+fn linear_by(library: ProductLibrary, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    if library == ProductLibrary::Libtorch || !can_multiply(x, weight) {
         return x.linear(weight, bias);
     }
     let mut y = linear_by_gemm(x, weight);
@@ -104,7 +120,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
 #[track_caller]
 pub fn product(a: &Tensor, b: &Tensor) -> Tensor {
     let ([_, k], [inner, _]) = (matrix("a", a), matrix("b", b));
-    assert_eq!(k, inner, "product: columns of a and rows of b");
+    assert!(k == inner, "b: expected {k} rows, as a has columns, got {inner}");
     assert!(!needs_gradient(&[a, b]), "product: expected matrices without gradients");
     match ProductLibrary::chosen() {
         ProductLibrary::Gemm if can_multiply(a, b) => product_by_gemm(a, b),
@@ -172,7 +188,12 @@ fn product_by_gemm(a: &Tensor, b: &Tensor) -> Tensor {
 /// Writes the product of two matrices over a contiguous tensor of as many values.
 fn write_product(a: &Tensor, b: &Tensor, out: &Tensor) {
     let ([m, k], [inner, n]) = (matrix("a", a), matrix("b", b));
-    assert!(k == inner && out.numel() as i64 == m * n, "a product: sizes");
+    assert!(
+        k == inner && out.numel() as i64 == m * n,
+        "[{m}, {k}] · [{inner}, {n}] into {} values",
+        out.numel()
+    );
+    assert!(can_block(), "gemm: expected a second cache of 256 KiB for each processor");
     let ((a, a_strides), (b, b_strides)) = (in_memory(a), in_memory(b));
     let (a, b, to) = (slice::<f32>(&a), slice::<f32>(&b), Slots::<f32>::new(out, out.numel()));
     let [m, k, n] = [m, k, n].map(|size| size as usize);
@@ -194,7 +215,7 @@ fn write_product(a: &Tensor, b: &Tensor, out: &Tensor) {
     if m * k * n < get_threading_threshold() {
         write(Parallelism::None);
     } else {
-        threads::run(|num_threads| write(Parallelism::Rayon(num_threads)));
+        threads::in_pool(|num_threads| write(Parallelism::Rayon(num_threads)));
     }
 }
 

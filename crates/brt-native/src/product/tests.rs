@@ -104,11 +104,28 @@ fn other_products_are_libtorchs() {
     assert!(!in_bfloat16(&x, || can_multiply(&x, &x)));
     assert_eq!(in_bfloat16(&x, || linear(&x, &x, None)).kind(), Kind::BFloat16);
     assert_eq!(linear(&x.narrow(0, 0, 0), &x, None).size(), [0, 3]);
-    let bias = Tensor::ones([3], OPTIONS);
-    assert!(error(&linear(&x, &x, Some(&bias)), &(product(&x, &x.tr()) + 1.).to_kind(Kind::Double)) < 1e-6);
-    for bad in [f64::NAN, f64::INFINITY] {
-        let y = product_by_gemm(&x.full_like(bad), &x.tr().ones_like());
-        assert!(y.isfinite().logical_not().all().int64_value(&[]) == 1);
+    let bad = |value: f64| product_by_gemm(&x.full_like(value), &x.tr().ones_like());
+    assert_eq!(bad(f64::INFINITY).isinf().all().int64_value(&[]), 1);
+    assert_eq!(bad(f64::NAN).isnan().all().int64_value(&[]), 1);
+}
+
+/// Both libraries add the bias, and give its gradient.
+#[test]
+fn a_bias_is_added() {
+    let _turn = take_turn();
+    tch::manual_seed(1);
+    let (x, weight) = (Tensor::randn([2, 3, 4], OPTIONS), Tensor::randn([5, 4], OPTIONS));
+    for library in [ProductLibrary::Gemm, ProductLibrary::Libtorch] {
+        let (weight, bias) =
+            (weight.copy().set_requires_grad(true), Tensor::randn([5], OPTIONS).set_requires_grad(true));
+        let y = linear_by(library, &x, &weight, Some(&bias));
+        let expected =
+            x.to_kind(Kind::Double).matmul(&weight.detach().to_kind(Kind::Double).tr()) + bias.detach();
+        assert!(error(&y, &expected) < 1e-6, "{library:?}");
+        backward(&[&y], &[&y.ones_like()]);
+        assert_eq!(bias.grad(), bias.full_like(6.), "{library:?}");
+        let sums = x.to_kind(Kind::Double).view([6, 4]).sum_dim_intlist(0, false, Kind::Double);
+        assert!(error(&weight.grad(), &sums.expand([5, 4], false)) < 1e-6, "{library:?}");
     }
 }
 
@@ -129,13 +146,13 @@ fn results_are_written_over_what_was_there() {
 }
 
 #[test]
-#[should_panic(expected = "width of x and weight")]
+#[should_panic(expected = "x: expected rows of 4 values, got [2, 3]")]
 fn widths_that_differ_are_refused() {
     let _ = linear(&Tensor::ones([2, 3], OPTIONS), &Tensor::ones([2, 4], OPTIONS), None);
 }
 
 #[test]
-#[should_panic(expected = "one bias for each output")]
+#[should_panic(expected = "bias: expected [2], got [1, 2]")]
 fn a_bias_of_another_length_is_refused() {
     let [x, bias] = [[2, 3], [1, 2]].map(|size| Tensor::ones(size, OPTIONS));
     let _ = linear(&x, &x, Some(&bias));

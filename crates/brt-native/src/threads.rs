@@ -1,6 +1,9 @@
 //! Work of the kernels on as many threads as libtorch's own operations use.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rayon::{
     ThreadPool, ThreadPoolBuilder,
@@ -13,10 +16,17 @@ pub(crate) const TASK_VALUES: usize = 1 << 16;
 /// The pool of the last number of threads that was asked for.
 static POOL: Mutex<Option<(usize, Arc<ThreadPool>)>> = Mutex::new(None);
 
-/// Calls `work` for each row of the batch and each head, on as many threads as libtorch uses.
-pub(crate) fn each_head([batch, heads]: [i64; 2], work: impl Fn(usize, usize) + Sync) {
-    let (num_tasks, heads) = ((batch * heads) as usize, heads as usize);
-    each(num_tasks, |task| work(task / heads, task % heads));
+/// Runs of tasks that each thread gets on average, so that one that is late holds up nobody for long.
+const RUNS_PER_THREAD: usize = 4;
+
+/// Calls `work` for runs of numbers that together are those below `num_tasks`: those of a run share their scratch.
+pub(crate) fn each_run(num_tasks: usize, work: impl Fn(Range<usize>) + Sync) {
+    let num_threads = tch::get_num_threads().max(1) as usize;
+    let len = match num_threads {
+        1 => num_tasks.max(1),
+        _ => num_tasks.div_ceil(RUNS_PER_THREAD * num_threads).max(1),
+    };
+    each(num_tasks.div_ceil(len), |run| work(run * len..num_tasks.min((run + 1) * len)));
 }
 
 /// Calls `work` for each number below `num_tasks`.

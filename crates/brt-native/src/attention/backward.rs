@@ -4,12 +4,15 @@ use std::ops::Range;
 
 use super::{
     head::{Job, KEYS, TILE_QUERIES, VALUES},
-    packed::{Packed, Rows, Sums, padded_len},
+    packed::{Logits, Packed, Rows, Sums},
     rows,
     tile::{Factor, Into, ROWS, product},
     view::{Place, View},
 };
-use crate::simd::{Operand, Simd, Word, dot, kernel};
+use crate::{
+    memory::Slots,
+    simd::{Operand, Simd, Word, dot, kernel},
+};
 
 /// What the backward pass of one head writes.
 pub(super) struct Gradients {
@@ -23,7 +26,7 @@ pub(super) struct Gradients {
 pub(super) struct Incoming<'a> {
     /// Of what the queries have read.
     pub(super) gradients: &'a View,
-    /// Block by block.
+    /// Of each head, block by block.
     pub(super) log_sums: &'a [f32],
     pub(super) flow: Flow,
 }
@@ -36,25 +39,27 @@ pub(super) enum Flow {
 }
 
 /// Scratch of the backward pass.
-struct Tile<T> {
+struct Scratch<T> {
+    packed: [Packed<T>; 2],
     queries: Rows<T>,
     gradients: Rows<T>,
     /// Weights and gradients of logits of [`TILE_QUERIES`] queries.
-    weights: Rows<T>,
-    logits: Rows<T>,
-    query_gradients: Rows,
-    /// Of keys, but for the temperature, and values.
-    sums: [Rows; 2],
+    weights: Logits<T>,
+    logits: Logits<T>,
+    query_gradients: Rows<f32>,
+    /// Of keys, but for the temperature, and values: zeros before and after a head.
+    sums: [Rows<f32>; 2],
 }
 
-impl<T: Word> Tile<T> {
-    fn new([num_queries, num_keys, width]: [usize; 3]) -> Self {
-        let logits = || Rows::zeros(TILE_QUERIES, padded_len(num_keys));
+impl<T: Word> Scratch<T> {
+    fn new(job: &Job) -> Self {
+        let ([num_queries, width], num_keys) = (job.queries.size(), job.visible.num_keys);
         Self {
+            packed: job.pack([Sums::Both, Sums::Features]),
             queries: Rows::zeros(num_queries, width),
             gradients: Rows::zeros(num_queries, width),
-            weights: logits(),
-            logits: logits(),
+            weights: Logits::zeros(TILE_QUERIES, num_keys),
+            logits: Logits::zeros(TILE_QUERIES, num_keys),
             query_gradients: Rows::zeros(TILE_QUERIES, width),
             sums: [Rows::zeros(num_keys, width), Rows::zeros(num_keys, width)],
         }
@@ -67,75 +72,69 @@ impl Job {
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head of `to`.
     #[inline(always)]
-    pub(super) unsafe fn backward<S: Simd, T: Operand<S>>(
+    unsafe fn backward<S: Simd, T: Operand<S>>(
         &self,
+        scratch: &mut Scratch<T>,
         [row, head]: [usize; 2],
         from: Incoming,
         to: &Gradients,
         [bias, temperature]: [&mut [f32]; 2],
     ) {
         let Incoming { gradients, log_sums, flow } = from;
-        let [num_queries, width] = self.queries.size();
-        let mut packed = self.pack::<T>([Sums::Both, Sums::Features]);
-        let mut tile = Tile::<T>::new([num_queries, self.visible.num_keys, width]);
+        let num_queries = self.queries.size()[0];
         for block in 0..self.num_blocks {
             let place = Place { block, row, head };
             // SAFETY: the caller's.
             unsafe {
-                self.enter::<S, T>(&mut packed, place);
-                for (rows, view) in [(&mut tile.queries, &self.queries), (&mut tile.gradients, gradients)] {
+                self.enter::<S, T>(&mut scratch.packed, place);
+                let Scratch { queries, gradients: of_read, .. } = scratch;
+                for (rows, view) in [(queries, &self.queries), (of_read, gradients)] {
                     rows.read::<S>(view, place, 0);
-                    rows.make_along::<S>(0..num_queries, 0..rows.row);
-                    rows.make_across::<S>(0..num_queries, 0..rows.row);
+                    rows.make_across::<S>(0..num_queries, 0..rows.row());
                 }
             }
             for start in (0..num_queries).step_by(TILE_QUERIES) {
                 let queries = start..num_queries.min(start + TILE_QUERIES);
                 let of_head = [&mut *bias, &mut *temperature];
+                let log_sums = &log_sums[block * num_queries..];
                 // SAFETY: the caller's.
                 unsafe {
-                    let log_sums = &log_sums[block * num_queries..];
-                    self.rows_backward::<S, T>(
-                        &mut tile,
-                        &packed,
-                        queries.clone(),
-                        (log_sums, head),
-                        of_head,
-                    );
+                    self.rows_backward::<S, T>(scratch, queries.clone(), (log_sums, head), of_head);
                     for i in queries.clone() {
-                        to.queries.write::<S>(place, i, tile.query_gradients.starting(i - start));
+                        let gradient = scratch.query_gradients.starting(i - start);
+                        to.queries.write::<S>(place, i, gradient, self.temperature(head));
                     }
-                    self.keys_backward::<S, T>(&mut tile, queries, flow);
+                    self.keys_backward::<S, T>(scratch, queries, flow);
                 }
             }
             // SAFETY: the caller's.
-            unsafe { self.leave::<S>(&mut tile.sums, place, to, flow) };
+            unsafe { self.leave::<S>(&mut scratch.sums, place, to, flow) };
         }
     }
 
-    /// Weights and gradients of the logits of a tile of queries, and gradients of the queries. `log_sums` are those of the block.
+    /// Weights and gradients of the logits of a tile of queries, and gradients of the queries, but for the temperature.
+    /// `log_sums` are those of the block.
     ///
     /// # Safety
     /// As [`Self::backward`].
     #[inline(always)]
     unsafe fn rows_backward<S: Simd, T: Operand<S>>(
         &self,
-        tile: &mut Tile<T>,
-        packed: &[Packed<T>; 2],
+        scratch: &mut Scratch<T>,
         queries: Range<usize>,
         (log_sums, head): (&[f32], usize),
         [bias, temperature_gradient]: [&mut [f32]; 2],
     ) {
         let (start, temperature) = (queries.start, self.temperature(head));
-        let Tile { weights, logits, query_gradients, .. } = tile;
+        let Scratch { packed, queries: rows, gradients, weights, logits, query_gradients, .. } = scratch;
         // SAFETY: the caller's.
         unsafe {
-            self.logits::<S, T>(&tile.queries, &packed[KEYS], queries.clone(), weights);
-            self.logits::<S, T>(&tile.gradients, &packed[VALUES], queries.clone(), logits);
+            self.logits::<S, T>(rows, &packed[KEYS], queries.clone(), weights);
+            self.logits::<S, T>(gradients, &packed[VALUES], queries.clone(), logits);
             for i in queries.clone() {
                 let seen = self.visible.keys(i);
-                let weights = &mut weights.starting_mut(i - start)[seen.clone()];
-                let logits = &mut logits.starting_mut(i - start)[seen.clone()];
+                let weights = &mut weights.values.starting_mut(i - start)[seen.clone()];
+                let logits = &mut logits.values.starting_mut(i - start)[seen.clone()];
                 let (bias_of_row, multiplier) = (self.bias(head, i), self.multiplier(head, i));
                 let factors = (temperature, multiplier);
                 rows::softmax_backward::<S>(weights, logits, factors, bias_of_row, log_sums[i]);
@@ -145,17 +144,14 @@ impl Job {
             }
             self.clear_unseen(weights, queries.clone());
             self.clear_unseen(logits, queries.clone());
-            let (of_tile, columns) = (0..queries.len(), self.read_columns(&queries, logits.row));
-            weights.make_across::<S>(of_tile.clone(), columns.clone());
-            logits.make_across::<S>(of_tile.clone(), columns.clone());
-            logits.make_along::<S>(of_tile, columns);
+            let columns = self.read_columns(&queries, logits.row());
+            weights.make_both::<S>(queries.len(), columns.clone());
+            logits.make_both::<S>(queries.len(), columns);
             self.sums::<S, T>(logits, &packed[KEYS].rows, queries.clone(), query_gradients);
             let width = self.queries.size()[1];
             for i in queries {
-                let gradient = &mut query_gradients.starting_mut(i - start)[..width];
-                let query = &tile.queries.starting(i)[..width];
-                temperature_gradient[0] += dot::<S, f32, f32>(gradient, query);
-                rows::scale::<S>(gradient, temperature);
+                let gradient = &query_gradients.starting(i - start)[..width];
+                temperature_gradient[0] += dot::<S, f32, T::Value>(gradient, &rows.starting(i)[..width]);
             }
         }
     }
@@ -167,14 +163,15 @@ impl Job {
     #[inline(always)]
     unsafe fn keys_backward<S: Simd, T: Operand<S>>(
         &self,
-        tile: &mut Tile<T>,
+        scratch: &mut Scratch<T>,
         queries: Range<usize>,
         flow: Flow,
     ) {
         const { assert!(ROWS.is_multiple_of(T::VALUES), "register tiles are whole operands") };
         let width = self.queries.size()[1];
         let first_key = if flow == Flow::Stopped { self.own_start() } else { 0 };
-        let sources = [(&tile.logits, &tile.queries), (&tile.weights, &tile.gradients)];
+        let Scratch { logits, queries: rows, weights, gradients, sums, .. } = scratch;
+        let sources = [(logits.operands(), &*rows), (weights.operands(), &*gradients)];
         for first in (first_key..self.visible.num_keys).step_by(ROWS) {
             let seeing = self.visible.queries(first, queries.clone());
             if seeing.is_empty() {
@@ -183,14 +180,13 @@ impl Job {
             // Whole operands: a tile begins with one.
             let begin = seeing.start - seeing.start % T::VALUES;
             let depth = (seeing.end - begin).div_ceil(T::VALUES);
-            for ((factors, rows), sums) in sources.iter().zip(tile.sums.iter_mut()) {
+            for ((factors, rows), sums) in sources.iter().zip(sums.iter_mut()) {
                 let (values, row) = factors.across(begin - queries.start);
                 let factors = Factor { values: &values[first..], row: 1, column: row };
-                let sum_row = sums.row;
-                let sums = (sums.starting_mut(first), sum_row);
+                let size = [depth, width];
                 // SAFETY: the caller's.
                 unsafe {
-                    product::<S, T>(factors, rows.across(begin), sums, [depth, width], Into::Add);
+                    product::<S, T>(factors, rows.across(begin), sums.written(first), size, Into::Add);
                 }
             }
         }
@@ -201,7 +197,7 @@ impl Job {
     /// # Safety
     /// As [`Self::backward`].
     #[inline(always)]
-    unsafe fn leave<S: Simd>(&self, sums: &mut [Rows; 2], place: Place, to: &Gradients, flow: Flow) {
+    unsafe fn leave<S: Simd>(&self, sums: &mut [Rows<f32>; 2], place: Place, to: &Gradients, flow: Flow) {
         let is_last = place.block + 1 == self.num_blocks;
         let (own, at) = (self.own_start(), |block| Place { block, ..place });
         for (idx, sums) in sums.iter_mut().enumerate() {
@@ -218,14 +214,16 @@ impl Job {
                         }
                         if is_last {
                             sums.write::<S>(pieces, place, own, factor);
+                            sums.clear();
+                        } else {
+                            sums.advance_and_clear(own);
                         }
-                        sums.advance(own);
                     }
                     _ if self.is_shared && !is_last => (),
                     _ => {
                         let to = at(if self.is_shared { 0 } else { place.block });
                         sums.write::<S>(pieces, to, own, factor);
-                        sums.values.fill(0.);
+                        sums.clear();
                     }
                 }
             }
@@ -234,31 +232,57 @@ impl Job {
 }
 
 kernel! {
+    /// Writes the gradients of heads, by their number in `[B, H]`, and to each one's slot those of its bias and, in the end, of its
+    /// temperature.
+    ///
     /// # Safety
-    /// No other thread uses this head of `to`.
+    /// No other thread uses these heads of `to` and `by_head`.
     pub(super) unsafe fn backward(
         job: &Job,
-        head: [usize; 2],
+        heads: Range<usize>,
         from: Incoming,
         to: &Gradients,
-        of_head: [&mut [f32]; 2],
+        by_head: &Slots<f32>,
     ) = backward_by
 }
 
 #[inline(always)]
 unsafe fn backward_by<S: Simd>(
     job: &Job,
-    head: [usize; 2],
+    heads: Range<usize>,
     from: Incoming,
     to: &Gradients,
-    of_head: [&mut [f32]; 2],
+    by_head: &Slots<f32>,
 ) {
     // SAFETY: the caller's.
     unsafe {
         if S::Bfloat16::VALUES > 1 && job.is_bfloat16() {
-            job.backward::<S, S::Bfloat16>(head, from, to, of_head);
+            backward_heads::<S, S::Bfloat16>(job, heads, from, to, by_head);
         } else {
-            job.backward::<S, f32>(head, from, to, of_head);
+            backward_heads::<S, f32>(job, heads, from, to, by_head);
+        }
+    }
+}
+
+/// # Safety
+/// The processor has the instruction set of `S`; as [`backward`].
+#[inline(always)]
+unsafe fn backward_heads<S: Simd, T: Operand<S>>(
+    job: &Job,
+    heads: Range<usize>,
+    from: Incoming,
+    to: &Gradients,
+    by_head: &Slots<f32>,
+) {
+    let mut scratch = Scratch::<T>::new(job);
+    let num_queries = job.num_blocks * job.queries.size()[0];
+    for idx in heads {
+        let from = Incoming { log_sums: &from.log_sums[idx * num_queries..], ..from };
+        // SAFETY: the caller's.
+        unsafe {
+            let (temperature, bias) = by_head.of(idx).split_last_mut().expect("a temperature behind the bias");
+            let of_head = [bias, std::slice::from_mut(temperature)];
+            job.backward::<S, T>(&mut scratch, job.head(idx), from, to, of_head);
         }
     }
 }

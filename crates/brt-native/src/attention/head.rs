@@ -4,12 +4,15 @@ use std::ops::Range;
 
 use super::{
     band::Visible,
-    packed::{Packed, Rows, Sums, padded_len},
+    packed::{Logits, Packed, Rows, Sums},
     rows,
     tile::{Into, ROWS, product},
     view::{Floats, Place, View},
 };
-use crate::simd::{MAX_LANES, Operand, Simd, Word, kernel};
+use crate::{
+    memory::Slots,
+    simd::{MAX_LANES, Operand, Simd, Word, kernel},
+};
 
 /// Queries whose logits are kept at once.
 pub(super) const TILE_QUERIES: usize = 8 * ROWS;
@@ -25,6 +28,7 @@ pub(super) struct Job {
     pub(super) before: Option<[View; 2]>,
     pub(super) visible: Visible,
     pub(super) num_blocks: usize,
+    pub(super) num_heads: usize,
     /// Whether `pieces` are one block for all.
     pub(super) is_shared: bool,
     /// By head: what logits are multiplied by before the bias.
@@ -43,6 +47,11 @@ impl Job {
     /// Whether queries, keys and values of the blocks are bfloat16. Where pairs are multiplied, what stands before is rounded to it.
     pub(super) fn is_bfloat16(&self) -> bool {
         self.queries.is_bfloat16() && self.pieces.iter().all(View::is_bfloat16)
+    }
+
+    /// Returns row of the batch and head of a number in `[B, H]`.
+    pub(super) fn head(&self, idx: usize) -> [usize; 2] {
+        [idx / self.num_heads, idx % self.num_heads]
     }
 
     fn piece_len(&self) -> usize {
@@ -109,42 +118,31 @@ impl Job {
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head of `out`.
     #[inline(always)]
-    pub(super) unsafe fn forward<S: Simd, T: Operand<S>>(
+    unsafe fn forward<S: Simd, T: Operand<S>>(
         &self,
+        scratch: &mut Scratch<T>,
         [row, head]: [usize; 2],
         out: &View,
         log_sums: &mut [f32],
     ) {
-        let [num_queries, width] = self.queries.size();
-        let mut packed = self.pack::<T>([Sums::Features, Sums::Keys]);
-        let mut queries = Rows::<T>::zeros(num_queries, width);
-        let mut logits = Rows::<T>::zeros(TILE_QUERIES, padded_len(self.visible.num_keys));
-        let mut read = Rows::<f32>::zeros(TILE_QUERIES, width);
+        let num_queries = self.queries.size()[0];
         for block in 0..self.num_blocks {
             let place = Place { block, row, head };
             // SAFETY: the caller's.
             unsafe {
-                self.enter::<S, T>(&mut packed, place);
-                queries.read::<S>(&self.queries, place, 0);
-                queries.make_along::<S>(0..num_queries, 0..queries.row);
+                self.enter::<S, T>(&mut scratch.packed, place);
+                scratch.queries.read::<S>(&self.queries, place, 0);
             }
             let log_sums = &mut log_sums[block * num_queries..];
             for start in (0..num_queries).step_by(TILE_QUERIES) {
                 let tile = start..num_queries.min(start + TILE_QUERIES);
                 // SAFETY: the caller's.
                 unsafe {
-                    let factors = self.weights::<S, T>(
-                        &queries,
-                        &packed[KEYS],
-                        (tile.clone(), head),
-                        &mut logits,
-                        log_sums,
-                    );
-                    self.sums::<S, T>(&logits, &packed[VALUES].rows, tile.clone(), &mut read);
+                    let factors = self.weights::<S, T>(scratch, (tile.clone(), head), log_sums);
+                    let Scratch { packed, weights, read, .. } = scratch;
+                    self.sums::<S, T>(weights, &packed[VALUES].rows, tile.clone(), read);
                     for (i, factor) in tile.zip(factors) {
-                        let row = &mut read.starting_mut(i - start)[..width];
-                        rows::scale::<S>(row, factor);
-                        out.write::<S>(place, i, row);
+                        out.write::<S>(place, i, read.starting(i - start), factor);
                     }
                 }
             }
@@ -159,19 +157,18 @@ impl Job {
     #[inline(always)]
     unsafe fn weights<S: Simd, T: Operand<S>>(
         &self,
-        queries: &Rows<T>,
-        keys: &Packed<T>,
+        scratch: &mut Scratch<T>,
         (tile, head): (Range<usize>, usize),
-        weights: &mut Rows<T>,
         log_sums: &mut [f32],
     ) -> [f32; TILE_QUERIES] {
+        let Scratch { packed, queries, weights, .. } = scratch;
         let mut factors = [0.; TILE_QUERIES];
         // SAFETY: the caller's.
         unsafe {
-            self.logits::<S, T>(queries, keys, tile.clone(), weights);
+            self.logits::<S, T>(queries, &packed[KEYS], tile.clone(), weights);
             for i in tile.clone() {
                 let at = i - tile.start;
-                let row = &mut weights.starting_mut(at)[self.visible.keys(i)];
+                let row = &mut weights.values.starting_mut(at)[self.visible.keys(i)];
                 (log_sums[i], factors[at]) =
                     rows::softmax::<S>(row, self.temperature(head), self.bias(head, i));
                 if let Some(multiplier) = self.multiplier(head, i) {
@@ -179,7 +176,7 @@ impl Job {
                 }
             }
             self.clear_unseen(weights, tile.clone());
-            weights.make_along::<S>(0..tile.len(), self.read_columns(&tile, weights.row));
+            weights.make_along::<S>(tile.len(), self.read_columns(&tile, weights.row()));
         }
         factors
     }
@@ -195,7 +192,7 @@ impl Job {
         queries: &Rows<T>,
         keys: &Packed<T>,
         tile: Range<usize>,
-        logits: &mut Rows<T>,
+        logits: &mut Logits<T>,
     ) {
         let depth = self.queries.size()[1].div_ceil(T::VALUES);
         let end = self.visible.keys(tile.end - 1).end;
@@ -209,8 +206,8 @@ impl Job {
                     continue;
                 }
                 let (queries, columns) = (queries.along(first, 0), keys.columns(begin));
-                let row = logits.row;
-                let logits = (&mut logits.starting_mut(first - tile.start)[begin..], row);
+                let (logits, row) = logits.values.written(first - tile.start);
+                let logits = (&mut logits[begin..], row);
                 // SAFETY: the caller's.
                 unsafe { product::<S, T>(queries, columns, logits, [depth, len], Into::Replace) };
             }
@@ -224,13 +221,14 @@ impl Job {
     #[inline(always)]
     pub(super) unsafe fn sums<S: Simd, T: Operand<S>>(
         &self,
-        weights: &Rows<T>,
+        weights: &Logits<T>,
         rows: &Rows<T>,
         tile: Range<usize>,
         sums: &mut Rows<f32>,
     ) {
         let (width, end) = (self.queries.size()[1], self.visible.keys(tile.end - 1).end);
-        sums.values.fill(0.);
+        let weights = weights.operands();
+        sums.clear();
         for near in (self.visible.keys(tile.start).start / NEAR_KEYS * NEAR_KEYS..end).step_by(NEAR_KEYS) {
             for first in tile.clone().step_by(ROWS) {
                 let seen = self.visible.keys_of_rows(first);
@@ -242,10 +240,8 @@ impl Job {
                 }
                 let at = first - tile.start;
                 let (weights, rows) = (weights.along(at, begin), rows.across(begin));
-                let sum_row = sums.row;
-                let sums = (sums.starting_mut(at), sum_row);
                 // SAFETY: the caller's.
-                unsafe { product::<S, T>(weights, rows, sums, [depth, width], Into::Add) };
+                unsafe { product::<S, T>(weights, rows, sums.written(at), [depth, width], Into::Add) };
             }
         }
     }
@@ -253,8 +249,8 @@ impl Job {
     /// Writes zeros where a query does not see a key that one in a register tile with it, or next to it, does; and behind an
     /// odd tile, whose last row has no other to be an operand with.
     #[inline(always)]
-    pub(super) fn clear_unseen<T: Word>(&self, weights: &mut Rows<T>, tile: Range<usize>) {
-        let row = weights.row;
+    pub(super) fn clear_unseen<T: Word>(&self, weights: &mut Logits<T>, tile: Range<usize>) {
+        let (row, weights) = (weights.row(), &mut weights.values);
         if !tile.len().is_multiple_of(2) {
             weights.starting_mut(tile.len())[..row].fill(0.);
         }
@@ -270,20 +266,59 @@ impl Job {
     }
 }
 
+/// Scratch of the forward pass.
+struct Scratch<T> {
+    packed: [Packed<T>; 2],
+    queries: Rows<T>,
+    /// Of [`TILE_QUERIES`] queries.
+    weights: Logits<T>,
+    read: Rows<f32>,
+}
+
+impl<T: Word> Scratch<T> {
+    fn new(job: &Job) -> Self {
+        let [num_queries, width] = job.queries.size();
+        Self {
+            packed: job.pack([Sums::Features, Sums::Keys]),
+            queries: Rows::zeros(num_queries, width),
+            weights: Logits::zeros(TILE_QUERIES, job.visible.num_keys),
+            read: Rows::zeros(TILE_QUERIES, width),
+        }
+    }
+}
+
 kernel! {
+    /// Reads heads, by their number in `[B, H]`.
+    ///
     /// # Safety
-    /// No other thread uses this head of `out`.
-    pub(super) unsafe fn forward(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) = forward_by
+    /// No other thread uses these heads of `out` and `log_sums`.
+    pub(super) unsafe fn forward(job: &Job, heads: Range<usize>, out: &View, log_sums: &Slots<f32>) = forward_by
 }
 
 #[inline(always)]
-unsafe fn forward_by<S: Simd>(job: &Job, head: [usize; 2], out: &View, log_sums: &mut [f32]) {
+unsafe fn forward_by<S: Simd>(job: &Job, heads: Range<usize>, out: &View, log_sums: &Slots<f32>) {
     // SAFETY: the caller's.
     unsafe {
         if S::Bfloat16::VALUES > 1 && job.is_bfloat16() {
-            job.forward::<S, S::Bfloat16>(head, out, log_sums);
+            forward_heads::<S, S::Bfloat16>(job, heads, out, log_sums);
         } else {
-            job.forward::<S, f32>(head, out, log_sums);
+            forward_heads::<S, f32>(job, heads, out, log_sums);
         }
+    }
+}
+
+/// # Safety
+/// The processor has the instruction set of `S`; as [`forward`].
+#[inline(always)]
+unsafe fn forward_heads<S: Simd, T: Operand<S>>(
+    job: &Job,
+    heads: Range<usize>,
+    out: &View,
+    log_sums: &Slots<f32>,
+) {
+    let mut scratch = Scratch::<T>::new(job);
+    for idx in heads {
+        // SAFETY: the caller's.
+        unsafe { job.forward::<S, T>(&mut scratch, job.head(idx), out, log_sums.of(idx)) };
     }
 }

@@ -186,6 +186,7 @@ impl<'a> Attention<'a> {
             before: self.before.map(|before| before.map(|x| View::new(&x.unsqueeze(0)))),
             visible: Visible { num_keys: self.num_keys() as usize, band: self.window.map(band) },
             num_blocks,
+            num_heads: heads,
             is_shared: self.before.is_none() && self.keys.size()[0] == 1,
             temperature: self.temperature.map(|heads| Floats::new(heads).values().to_vec()),
             bias: self.window.and_then(|window| window.bias).map(by_head),
@@ -199,9 +200,9 @@ impl<'a> Attention<'a> {
         let (job, out) = (self.job(), View::empty([n, batch, heads, num_queries, width], self.queries));
         let log_sums = Tensor::empty([batch, heads, n, num_queries], (Kind::Float, Device::Cpu));
         let sums = Slots::<f32>::new(&log_sums, (n * num_queries) as usize);
-        threads::each_head([batch, heads], |row, head| {
+        threads::each_run((batch * heads) as usize, |run| {
             // SAFETY: each head is one task's.
-            unsafe { forward(&job, [row, head], &out, sums.of(row * heads as usize + head)) }
+            unsafe { forward(&job, run, &out, &sums) }
         });
         (out.into_tensor(), wants_log_sums.then_some(log_sums))
     }
@@ -243,7 +244,7 @@ impl Plan {
             Attention { queries, temperature, keys, values, before, is_before_detached, window, multiplier };
 
         let (job, gradient) = (inputs.job(), View::new(gradient));
-        let [n, batch, heads, num_queries, _] = sizes(queries);
+        let [n, batch, heads, _, _] = sizes(queries);
         let empty: fn(&Tensor) -> View = |like| View::empty(sizes(like), like);
         let zeros: fn(&Tensor) -> View = |like| View::new(&like.zeros_like());
         let needs_before = self.has_before && self.flow == Flow::Through && (self.needs[3] || self.needs[4]);
@@ -257,15 +258,10 @@ impl Plan {
         let bias_len = bias.map_or(0, |bias| bias.size()[1]);
         let by_head = Tensor::zeros([batch, heads, bias_len + 1], (Kind::Float, Device::Cpu));
         let (log_sums, slots) = (Floats::new(log_sums), Slots::<f32>::new(&by_head, bias_len as usize + 1));
-        threads::each_head([batch, heads], |row, head| {
-            let task = row * heads as usize + head;
-            let sums = &log_sums.values()[task * (n * num_queries) as usize..];
+        let from = Incoming { gradients: &gradient, log_sums: log_sums.values(), flow: self.flow };
+        threads::each_run((batch * heads) as usize, |run| {
             // SAFETY: each head is one task's.
-            unsafe {
-                let (bias, temperature) = slots.of(task).split_at_mut(bias_len as usize);
-                let from = Incoming { gradients: &gradient, log_sums: sums, flow: self.flow };
-                backward(&job, [row, head], from, &to, [bias, temperature]);
-            }
+            unsafe { backward(&job, run, from, &to, &slots) }
         });
         let by_head = by_head.sum_dim_intlist(0, false, Kind::Float); // [H, W + 1]
         let Gradients { queries, pieces: [keys, values], before } = to;

@@ -1,12 +1,12 @@
-//! Scratch of one head: rows in float32, and what products multiply of them.
+//! Scratch of one head: what products multiply, and what they add to.
 
 use std::{
+    any::Any,
     marker::PhantomData,
     ops::{Deref, DerefMut, Range},
 };
 
 use super::{
-    rows,
     tile::{Factor, ROWS},
     view::{Place, View},
 };
@@ -47,55 +47,35 @@ impl<T: Word> DerefMut for Aligned<T> {
     }
 }
 
-/// Rows of values in float32, padded with zeros to whole register tiles, and operands that are made of them where those are
-/// not the values themselves.
-pub(super) struct Rows<T = f32> {
-    pub(super) values: Aligned<f32>,
-    /// Values from row to row.
-    pub(super) row: usize,
+/// Rows of operands, padded with zeros to whole register tiles.
+pub(super) struct Rows<T> {
     /// Operands of values next to each other in a row.
     along: Aligned<T>,
-    /// Operands of values next to each other in a column.
+    /// Operands of values next to each other in a column, where one holds several and they are needed.
     across: Aligned<T>,
+    /// Values from row to row.
+    row: usize,
 }
 
 impl<T: Word> Rows<T> {
     pub(super) fn zeros(len: usize, width: usize) -> Self {
         let row = width.next_multiple_of(MAX_LANES);
-        let values = Aligned::zeros((len.next_multiple_of(ROWS) + ROWS) * row);
-        Self { values, row, along: Aligned::zeros(0), across: Aligned::zeros(0) }
+        let num_values = (len.next_multiple_of(ROWS) + ROWS) * row;
+        Self { along: Aligned::zeros(num_values / T::VALUES), across: Aligned::zeros(0), row }
     }
 
-    /// Returns the values from row `first` on.
-    pub(super) fn starting(&self, first: usize) -> &[f32] {
-        &self.values[first * self.row..]
-    }
-
-    pub(super) fn starting_mut(&mut self, first: usize) -> &mut [f32] {
-        &mut self.values[first * self.row..]
-    }
-
-    /// Makes operands along some rows, of `columns`, whole vectors.
+    /// Reads a head into the rows from `first` on.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`.
     #[inline(always)]
-    pub(super) unsafe fn make_along<S: Simd>(&mut self, rows: Range<usize>, columns: Range<usize>)
+    pub(super) unsafe fn read<S: Simd>(&mut self, view: &View, place: Place, first: usize)
     where
         T: Operand<S>,
     {
-        if T::VALUES == 1 {
-            return;
-        }
-        if self.along.is_empty() {
-            self.along = Aligned::zeros(self.values.len() / T::VALUES);
-        }
-        for i in rows {
-            let at = i * self.row + columns.start;
-            let to = &mut self.along[at / T::VALUES..][..columns.len() / T::VALUES];
-            // SAFETY: the caller's.
-            unsafe { T::along(&self.values[at..][..columns.len()], to) };
-        }
+        let row = self.row / T::VALUES;
+        // SAFETY: the caller's.
+        unsafe { view.read::<S, T>(place, &mut self.along[first * row..], row) };
     }
 
     /// Makes operands across some rows, the first of which begins one, of `columns`, whole vectors.
@@ -111,61 +91,144 @@ impl<T: Word> Rows<T> {
             return;
         }
         if self.across.is_empty() {
-            self.across = Aligned::zeros(self.values.len() / T::VALUES);
+            self.across = Aligned::zeros(self.along.len());
         }
         for i in rows.step_by(T::VALUES) {
-            let row = |i: usize| &self.values[i * self.row + columns.start..][..columns.len()];
+            let row = |i: usize| {
+                &self.along[(i * self.row + columns.start) / T::VALUES..][..columns.len() / T::VALUES]
+            };
             let to = &mut self.across[i / T::VALUES * self.row + columns.start..][..columns.len()];
             // SAFETY: the caller's.
             unsafe { T::across([row(i), row(i + 1)], to) };
         }
     }
 
+    /// Returns the values from row to row.
+    pub(super) fn row(&self) -> usize {
+        self.row
+    }
+
+    /// Returns the values from row `first` on.
+    pub(super) fn starting(&self, first: usize) -> &[T::Value] {
+        &T::values(&self.along)[first * self.row..]
+    }
+
     /// Returns the operands along rows, from a row and a column on that begin one.
     #[inline(always)]
     pub(super) fn along(&self, row: usize, column: usize) -> Factor<'_, T> {
-        let values = &T::pick(&self.values, &self.along)[(row * self.row + column) / T::VALUES..];
+        let values = &self.along[(row * self.row + column) / T::VALUES..];
         Factor { values, row: self.row / T::VALUES, column: 1 }
     }
 
     /// Returns the operands across rows, from a row on that begins one, and how far those of one row are from the next.
     #[inline(always)]
     pub(super) fn across(&self, row: usize) -> (&[T], usize) {
-        (&T::pick(&self.values, &self.across)[row / T::VALUES * self.row..], self.row)
+        let all = if T::VALUES == 1 { &self.along } else { &self.across };
+        (&all[row / T::VALUES * self.row..], self.row)
     }
 
-    /// Reads a head into the rows from `first` on.
-    ///
-    /// # Safety
-    /// The processor has the instruction set of `S`.
-    #[inline(always)]
-    pub(super) unsafe fn read<S: Simd>(&mut self, view: &View, place: Place, first: usize) {
+    /// Moves the rows from `len` on to the front.
+    fn advance(&mut self, len: usize) {
+        let middle = len * self.row / T::VALUES;
+        self.along.copy_within(middle..2 * middle, 0);
+    }
+}
+
+/// Rows in float32 that products add to.
+impl Rows<f32> {
+    pub(super) fn starting_mut(&mut self, first: usize) -> &mut [f32] {
+        &mut self.along[first * self.row..]
+    }
+
+    /// Returns the rows from `first` on as products write them.
+    pub(super) fn written(&mut self, first: usize) -> (&mut [f32], usize) {
         let row = self.row;
-        // SAFETY: the caller's.
-        unsafe { view.read::<S>(place, self.starting_mut(first), row) };
+        (self.starting_mut(first), row)
     }
 
-    /// Writes rows from `first` on to a head, multiplied by `factor`, here too: they are written once.
+    pub(super) fn clear(&mut self) {
+        self.along.fill(0.);
+    }
+
+    /// Writes rows from `first` on to a head, times `factor`.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head.
     #[inline(always)]
-    pub(super) unsafe fn write<S: Simd>(&mut self, view: &View, place: Place, first: usize, factor: f32) {
-        let row = self.row;
-        for (i, row) in self.starting_mut(first).chunks_mut(row).take(view.size()[0]).enumerate() {
+    pub(super) unsafe fn write<S: Simd>(&self, view: &View, place: Place, first: usize, factor: f32) {
+        for (i, row) in self.starting(first).chunks(self.row).take(view.size()[0]).enumerate() {
             // SAFETY: the caller's.
-            unsafe {
-                rows::scale::<S>(row, factor);
-                view.write::<S>(place, i, row);
-            }
+            unsafe { view.write::<S>(place, i, row, factor) };
         }
     }
 
     /// Moves the rows from `len` on to the front, and leaves zeros in their place.
-    pub(super) fn advance(&mut self, len: usize) {
+    pub(super) fn advance_and_clear(&mut self, len: usize) {
+        self.advance(len);
         let middle = len * self.row;
-        self.values.copy_within(middle..2 * middle, 0);
-        self.values[middle..2 * middle].fill(0.);
+        self.along[middle..2 * middle].fill(0.);
+    }
+}
+
+/// Logits or weights of a tile of queries, in float32, and the operands made of them.
+pub(super) struct Logits<T> {
+    pub(super) values: Rows<f32>,
+    made: Rows<T>,
+}
+
+impl<T: Word> Logits<T> {
+    pub(super) fn zeros(num_queries: usize, num_keys: usize) -> Self {
+        let rows = if T::VALUES == 1 { 0 } else { num_queries };
+        let width = padded_len(num_keys);
+        Self { values: Rows::zeros(num_queries, width), made: Rows::zeros(rows, width) }
+    }
+
+    /// Returns the length of a row.
+    pub(super) fn row(&self) -> usize {
+        self.values.row
+    }
+
+    /// Makes operands along some rows, of `columns`, whole vectors.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    pub(super) unsafe fn make_along<S: Simd>(&mut self, num_rows: usize, columns: Range<usize>)
+    where
+        T: Operand<S>,
+    {
+        if T::VALUES == 1 {
+            return;
+        }
+        // The last one has another to be an operand with.
+        for i in 0..num_rows.next_multiple_of(T::VALUES) {
+            let at = i * self.values.row + columns.start;
+            let values = &self.values.along[at..][..columns.len()];
+            // SAFETY: the caller's.
+            unsafe { T::of_row::<f32>(values, &mut self.made.along[at / T::VALUES..]) };
+        }
+    }
+
+    /// Makes operands across rows as well.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    pub(super) unsafe fn make_both<S: Simd>(&mut self, num_rows: usize, columns: Range<usize>)
+    where
+        T: Operand<S>,
+    {
+        // SAFETY: the caller's.
+        unsafe {
+            self.make_along::<S>(num_rows, columns.clone());
+            self.made.make_across::<S>(0..num_rows, columns);
+        }
+    }
+
+    /// Returns the operands: the values themselves where they are.
+    #[inline(always)]
+    pub(super) fn operands(&self) -> &Rows<T> {
+        (&self.values as &dyn Any).downcast_ref().unwrap_or(&self.made)
     }
 }
 
@@ -219,8 +282,6 @@ impl<T: Word> Packed<T> {
         // SAFETY: the caller's.
         unsafe { self.rows.read::<S>(view, place, first) };
         let Some(columns) = &mut self.columns else { return };
-        // SAFETY: the caller's.
-        unsafe { self.rows.make_along::<S>(first..first + len, 0..self.rows.row) };
         // Some rows at a time, so that whole lines of the cache are written.
         for start in (0..len).step_by(MAX_LANES) {
             let num = MAX_LANES.min(len - start);

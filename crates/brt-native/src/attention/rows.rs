@@ -120,7 +120,6 @@ step!(Dot { sums }, fill 0., |this, x, [other]| {
     x
 }, 1);
 step!(ShiftAndMultiply { shift }, fill 0., |this, x, [other]| x.add(this.shift).mul(other), 1);
-step!(Scale { factor }, fill 0., |this, x, []| x.mul(this.factor), 0);
 step!(Multiply, |x, [other]| x.mul(other), 1);
 step!(Add, |x, [other]| x.add(other), 1);
 
@@ -185,18 +184,6 @@ pub(super) unsafe fn multiply<S: Simd>(row: &mut [f32], by: &[f32]) {
     // SAFETY: the caller's.
     unsafe {
         update::<S, _, 1>(Multiply, row, [by]);
-    }
-}
-
-/// Scales a row.
-///
-/// # Safety
-/// As [`Step::apply`].
-#[inline(always)]
-pub(super) unsafe fn scale<S: Simd>(row: &mut [f32], factor: f32) {
-    // SAFETY: the caller's.
-    unsafe {
-        update(Scale { factor: S::splat(factor) }, row, []);
     }
 }
 

@@ -1,9 +1,9 @@
-//! Tensors as memory with strides, read into and written from float32 scratch. Inlined into kernels, whose instruction set
+//! Tensors as memory with strides, read as operands and written from float32 scratch. Inlined into kernels, whose instruction set
 //! it then has.
 
 use tch::{Kind, Tensor};
 
-use crate::simd::{Simd, of_bfloat16, prefetch, to_bfloat16};
+use crate::simd::{Element, Operand, Simd, prefetch};
 
 /// Rows that are asked for before they are read: those of one head lie far apart.
 const ROWS_AHEAD: usize = 12;
@@ -85,65 +85,74 @@ impl View {
         place.block * n + place.row * b + place.head * h + i * len
     }
 
-    /// Writes rows of a head into `rows`, `row_len` values apart; what is behind their width is left as it is.
+    /// Makes operands of the rows of a head, `row_len` of them apart; what is behind the width is left as it is.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`.
     #[inline(always)]
-    pub(super) unsafe fn read<S: Simd>(&self, place: Place, rows: &mut [f32], row_len: usize) {
+    pub(super) unsafe fn read<S: Simd, T: Operand<S>>(&self, place: Place, rows: &mut [T], row_len: usize) {
         for (i, row) in rows.chunks_mut(row_len).take(self.len).enumerate() {
             let offset = self.offset(place, i);
-            let row = &mut row[..self.width];
-            let value = if self.is_bfloat16 { size_of::<u16>() } else { size_of::<f32>() };
-            let ahead = self.start.wrapping_add((offset + ROWS_AHEAD * self.strides[3]) * value);
-            for line in (0..self.width * value).step_by(LINE) {
-                prefetch(ahead.wrapping_add(line));
-            }
             // SAFETY: the row is inside the tensor's memory, which nobody writes while it is read.
             unsafe {
                 if self.is_bfloat16 {
-                    let from = self.start.cast::<u16>().add(offset);
-                    let whole = self.width - self.width % S::LANES;
-                    for j in (0..whole).step_by(S::LANES) {
-                        S::load_bfloat16(from.add(j)).store(row.as_mut_ptr().add(j));
-                    }
-                    for (j, value) in row.iter_mut().enumerate().skip(whole) {
-                        *value = of_bfloat16(*from.add(j));
-                    }
+                    T::of_row::<u16>(self.row(offset), row);
                 } else {
-                    row.copy_from_slice(std::slice::from_raw_parts(
-                        self.start.cast::<f32>().add(offset),
-                        self.width,
-                    ));
+                    T::of_row::<f32>(self.row(offset), row);
                 }
             }
         }
     }
 
-    /// Writes row `i` of a head of a tensor that [`Self::empty`] has made.
+    /// Returns a row, and asks for one that is read soon.
+    ///
+    /// # Safety
+    /// The tensor's values are `E`, and a row begins at `offset` that nobody writes meanwhile.
+    #[inline(always)]
+    unsafe fn row<E: Element>(&self, offset: usize) -> &[E] {
+        let start = self.start.cast::<E>();
+        let ahead = start.wrapping_add(offset + ROWS_AHEAD * self.strides[3]);
+        for j in (0..self.width).step_by(LINE / size_of::<E>()) {
+            prefetch(ahead.wrapping_add(j).cast());
+        }
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts(start.add(offset), self.width) }
+    }
+
+    /// Writes row `i` of a head, times `factor`, of a tensor that [`Self::empty`] has made.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`, and no other thread uses this head.
     #[inline(always)]
-    pub(super) unsafe fn write<S: Simd>(&self, place: Place, i: usize, row: &[f32]) {
+    pub(super) unsafe fn write<S: Simd>(&self, place: Place, i: usize, row: &[f32], factor: f32) {
         let offset = self.offset(place, i);
         assert!(i < self.len, "attention: row {i} of {}", self.len);
         let row = &row[..self.width];
         // SAFETY: the row is inside the tensor's memory, and this thread's alone.
         unsafe {
             if self.is_bfloat16 {
-                let to = self.start.cast::<u16>().add(offset);
-                let whole = self.width - self.width % S::LANES;
-                for j in (0..whole).step_by(S::LANES) {
-                    S::load(row.as_ptr().add(j)).store_bfloat16(to.add(j));
-                }
-                for (j, value) in row.iter().enumerate().skip(whole) {
-                    *to.add(j) = to_bfloat16(*value);
-                }
+                write_scaled::<S, u16>(row, factor, self.start.cast::<u16>().add(offset));
             } else {
-                let to = std::slice::from_raw_parts_mut(self.start.cast::<f32>().add(offset), self.width);
-                to.copy_from_slice(row);
+                write_scaled::<S, f32>(row, factor, self.start.cast::<f32>().add(offset));
             }
+        }
+    }
+}
+
+/// Writes `row · factor`.
+///
+/// # Safety
+/// The processor has the instruction set of `S`, and so many values can be written at `to`.
+#[inline(always)]
+unsafe fn write_scaled<S: Simd, E: Element>(row: &[f32], factor: f32, to: *mut E) {
+    let whole = row.len() - row.len() % S::LANES;
+    // SAFETY: the caller's; all reads end before the length.
+    unsafe {
+        for j in (0..whole).step_by(S::LANES) {
+            E::store::<S>(S::load(row.as_ptr().add(j)).mul(S::splat(factor)), to.add(j));
+        }
+        for (j, value) in row.iter().enumerate().skip(whole) {
+            *to.add(j) = E::of(value * factor);
         }
     }
 }

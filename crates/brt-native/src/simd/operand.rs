@@ -1,91 +1,100 @@
 //! What products multiply: values in float32, or pairs in bfloat16.
 
-use super::{Portable, Simd, of_bfloat16, to_bfloat16};
+use super::{Element, Portable, Simd, of_bfloat16};
 
 /// What each lane of a product multiplies: one value, or two that stand next to each other in the sum.
 ///
 /// # Safety
-/// Four bytes without padding, of which every pattern is valid, and zeros are values of zero.
+/// Four bytes that are [`Self::VALUES`] values one after the other, of which every pattern is valid, and zeros are zero.
 pub(crate) unsafe trait Word: Copy + 'static {
+    type Value: Element;
     /// Values in one operand.
-    const VALUES: usize;
+    const VALUES: usize = size_of::<Self>() / size_of::<Self::Value>();
 
-    /// Returns what multiplies: `values` where they are operands themselves, else `made` of them.
-    fn pick<'a>(values: &'a [f32], made: &'a [Self]) -> &'a [Self];
+    /// Returns the values of operands.
+    #[inline(always)]
+    fn values(operands: &[Self]) -> &[Self::Value] {
+        // SAFETY: operands are values, one after the other.
+        unsafe { std::slice::from_raw_parts(operands.as_ptr().cast(), operands.len() * Self::VALUES) }
+    }
+
+    #[inline(always)]
+    fn values_mut(operands: &mut [Self]) -> &mut [Self::Value] {
+        // SAFETY: as above, and all values are valid.
+        unsafe { std::slice::from_raw_parts_mut(operands.as_mut_ptr().cast(), operands.len() * Self::VALUES) }
+    }
 }
 
 // SAFETY: all bits are values.
 unsafe impl Word for f32 {
-    const VALUES: usize = 1;
-
-    #[inline(always)]
-    fn pick<'a>(values: &'a [f32], _: &'a [f32]) -> &'a [f32] {
-        values
-    }
+    type Value = Self;
 }
 
-/// Two values in bfloat16: the first in the lower half.
+/// Two values in bfloat16.
 #[derive(Debug, Clone, Copy)]
-#[repr(transparent)]
-pub(crate) struct Pair(u32);
+#[repr(C, align(4))]
+pub(crate) struct Pair([u16; 2]);
 
 // SAFETY: any four bytes are two values.
 unsafe impl Word for Pair {
-    const VALUES: usize = 2;
-
-    #[inline(always)]
-    fn pick<'a>(_: &'a [f32], made: &'a [Self]) -> &'a [Self] {
-        made
-    }
+    type Value = u16;
 }
 
 impl Pair {
+    /// Returns its four bytes as they lie in memory.
     #[inline(always)]
     pub(super) fn bits(self) -> u32 {
-        self.0
-    }
-
-    fn rounded(first: f32, second: f32) -> Self {
-        Self(u32::from(to_bfloat16(first)) | u32::from(to_bfloat16(second)) << 16)
+        let [[a, b], [c, d]] = self.0.map(u16::to_ne_bytes);
+        u32::from_ne_bytes([a, b, c, d])
     }
 }
 
-/// Operands for the vectors of an instruction set. What makes them is never called where values are operands themselves.
+/// Operands for the vectors of an instruction set.
 pub(crate) trait Operand<S: Simd>: Word {
-    /// Makes operands of the values of a row, next to each other in one operand.
+    /// Makes operands of the values of a row; behind its end an operand keeps what it had.
     ///
     /// # Panics
-    /// Where a row is not whole vectors, or `to` not as many values.
+    /// Where `to` holds fewer values.
     ///
     /// # Safety
     /// The processor has the instruction set of `S`; so for all below.
-    unsafe fn along(row: &[f32], to: &mut [Self]);
+    unsafe fn of_row<E: Element>(row: &[E], to: &mut [Self]);
 
-    /// Makes operands of two rows, each of one value of either.
+    /// Makes operands of two rows of them, each of one value of either. It is never called where operands are single values.
     ///
     /// # Panics
-    /// As [`Self::along`].
+    /// Where rows are not whole vectors, or `to` not as many operands as one has values.
     ///
     /// # Safety
-    /// As [`Self::along`].
-    unsafe fn across(rows: [&[f32]; 2], to: &mut [Self]);
+    /// As [`Self::of_row`].
+    unsafe fn across(rows: [&[Self]; 2], to: &mut [Self]);
 
     /// Returns the operand in all lanes.
     ///
     /// # Safety
-    /// As [`Self::along`].
+    /// As [`Self::of_row`].
     unsafe fn splat(self) -> S;
 
     /// Returns `sum` and the products of the values of all lanes.
     ///
     /// # Safety
-    /// As [`Self::along`].
+    /// As [`Self::of_row`].
     unsafe fn mul_add(a: S, b: S, sum: S) -> S;
 }
 
 impl<S: Simd> Operand<S> for f32 {
     #[inline(always)]
-    unsafe fn along(_: &[f32], _: &mut [f32]) {}
+    unsafe fn of_row<E: Element>(row: &[E], to: &mut [Self]) {
+        let to = &mut to[..row.len()];
+        let whole = row.len() - row.len() % S::LANES;
+        for j in (0..whole).step_by(S::LANES) {
+            // SAFETY: the caller's; lengths were checked.
+            unsafe { E::load::<S>(row.as_ptr().add(j)).store(to.as_mut_ptr().add(j)) };
+        }
+        for (to, value) in to[whole..].iter_mut().zip(&row[whole..]) {
+            *to = value.value();
+        }
+    }
     #[inline(always)]
     unsafe fn across(_: [&[f32]; 2], _: &mut [f32]) {}
     #[inline(always)]
@@ -102,23 +111,23 @@ impl<S: Simd> Operand<S> for f32 {
 
 impl Operand<Portable> for Pair {
     #[inline(always)]
-    unsafe fn along(row: &[f32], to: &mut [Self]) {
-        assert!(row.len() == 2 * to.len(), "pairs of a row");
-        for (pair, values) in to.iter_mut().zip(row.chunks_exact(2)) {
-            *pair = Self::rounded(values[0], values[1]);
+    unsafe fn of_row<E: Element>(row: &[E], to: &mut [Self]) {
+        for (to, value) in Self::values_mut(to)[..row.len()].iter_mut().zip(row) {
+            *to = u16::of(value.value());
         }
     }
     #[inline(always)]
-    unsafe fn across([first, second]: [&[f32]; 2], to: &mut [Self]) {
+    unsafe fn across([first, second]: [&[Self]; 2], to: &mut [Self]) {
+        let (first, second) = (Self::values(first), Self::values(second));
         assert!(first.len() == to.len() && second.len() == to.len(), "pairs of two rows");
-        for (pair, (first, second)) in to.iter_mut().zip(first.iter().zip(second)) {
-            *pair = Self::rounded(*first, *second);
+        for (pair, values) in to.iter_mut().zip(first.iter().zip(second)) {
+            *pair = Self([*values.0, *values.1]);
         }
     }
     #[inline(always)]
     unsafe fn splat(self) -> Portable {
         // SAFETY: the caller's.
-        unsafe { Portable::splat(f32::from_bits(self.0)) }
+        unsafe { Portable::splat(f32::from_bits(self.bits())) }
     }
     #[inline(always)]
     unsafe fn mul_add(a: Portable, b: Portable, sum: Portable) -> Portable {

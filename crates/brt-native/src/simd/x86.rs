@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Operand, Pair, Simd};
+use super::{Element, Operand, Pair, Simd, Word};
 
 /// Implements [`Simd`] by one instruction for each method.
 macro_rules! simd {
@@ -184,28 +184,32 @@ unsafe fn store_bfloat16_256(x: __m256, to: *mut u16) {
 
 impl Operand<Avx512Bf16> for Pair {
     #[inline(always)]
-    unsafe fn along(row: &[f32], to: &mut [Self]) {
-        assert!(row.len() == 2 * to.len() && row.len().is_multiple_of(16), "whole vectors of pairs");
-        for start in (0..row.len()).step_by(16) {
+    unsafe fn of_row<E: Element>(row: &[E], to: &mut [Self]) {
+        let to = &mut Self::values_mut(to)[..row.len()];
+        let whole = row.len() - row.len() % 16;
+        for j in (0..whole).step_by(16) {
             // SAFETY: the caller's; lengths were checked.
             unsafe {
-                let halves = _mm512_cvtneps_pbh(_mm512_loadu_ps(row.as_ptr().add(start)));
-                to.as_mut_ptr().add(start / 2).cast::<__m256bh>().write_unaligned(halves);
+                let vector = E::load::<Avx512Bf16>(row.as_ptr().add(j));
+                to.as_mut_ptr().add(j).cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(vector.0));
             }
+        }
+        for (to, value) in to[whole..].iter_mut().zip(&row[whole..]) {
+            *to = u16::of(value.value());
         }
     }
     #[inline(always)]
-    unsafe fn across([first, second]: [&[f32]; 2], to: &mut [Self]) {
-        let len = to.len();
+    unsafe fn across([first, second]: [&[Self]; 2], to: &mut [Self]) {
+        let (first, second, len) = (Self::values(first), Self::values(second), to.len());
         assert!(
             first.len() == len && second.len() == len && len.is_multiple_of(16),
-            "whole vectors of pairs"
+            "whole vectors of pairs of two rows"
         );
-        for start in (0..len).step_by(16) {
+        for j in (0..len).step_by(16) {
             // SAFETY: the caller's; lengths were checked.
             unsafe {
-                let pairs = interleave(first.as_ptr().add(start), second.as_ptr().add(start));
-                _mm512_storeu_si512(to.as_mut_ptr().add(start).cast(), pairs);
+                let pairs = interleave(first.as_ptr().add(j), second.as_ptr().add(j));
+                _mm512_storeu_si512(to.as_mut_ptr().add(j).cast(), pairs);
             }
         }
     }
@@ -226,21 +230,13 @@ impl Operand<Avx512Bf16> for Pair {
 }
 
 /// Returns 16 pairs: a value of the first row, and one of the second.
-#[target_feature(enable = "avx512f,avx512bf16")]
+///
+/// # Safety
+/// The processor has AVX-512, and 16 values can be read at either.
+#[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn interleave(first: *const f32, second: *const f32) -> __m512i {
+unsafe fn interleave(first: *const u16, second: *const u16) -> __m512i {
     // SAFETY: the caller's.
-    let (first, second) = unsafe { (rounded(first), rounded(second)) };
-    _mm512_or_si512(first, _mm512_slli_epi32::<16>(second))
-}
-
-/// Returns 16 values in bfloat16, each in the lower half of its lane.
-#[target_feature(enable = "avx512f,avx512bf16")]
-#[inline]
-unsafe fn rounded(from: *const f32) -> __m512i {
-    // SAFETY: the caller's; all bits of a vector are values.
-    unsafe {
-        let halves = _mm512_cvtneps_pbh(_mm512_loadu_ps(from));
-        _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(halves))
-    }
+    let (first, second) = unsafe { (_mm256_loadu_si256(first.cast()), _mm256_loadu_si256(second.cast())) };
+    _mm512_or_si512(_mm512_cvtepu16_epi32(first), _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(second)))
 }

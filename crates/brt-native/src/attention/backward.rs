@@ -280,7 +280,8 @@ unsafe fn backward_heads<S: Simd, T: Operand<S>>(
         let from = Incoming { log_sums: &from.log_sums[idx * num_queries..], ..from };
         // SAFETY: the caller's.
         unsafe {
-            let (temperature, bias) = by_head.of(idx).split_last_mut().expect("a temperature behind the bias");
+            let (temperature, bias) =
+                by_head.of(idx).split_last_mut().expect("a temperature behind the bias");
             let of_head = [bias, std::slice::from_mut(temperature)];
             job.backward::<S, T>(&mut scratch, job.head(idx), from, to, of_head);
         }

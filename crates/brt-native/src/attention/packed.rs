@@ -247,6 +247,38 @@ struct Columns<T> {
     row: usize,
 }
 
+impl<T: Word> Columns<T> {
+    /// Writes the first operands of some rows, some rows at a time, so that whole lines of the cache are written.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of `S`.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&mut self, rows: &Rows<T>, which: Range<usize>, num_operands: usize) {
+        for start in which.clone().step_by(S::LANES) {
+            let num = S::LANES.min(which.end - start);
+            let from = rows.along(start, 0);
+            let mut k = 0;
+            while num == S::LANES && k + S::LANES <= num_operands {
+                let (from_row, to) = (from.row, &mut self.values[k * self.row + start..]);
+                assert!((S::LANES - 1) * from_row + k + S::LANES <= from.values.len(), "a square of rows");
+                assert!((S::LANES - 1) * self.row + S::LANES <= to.len(), "a square of columns");
+                // SAFETY: the instruction set is the caller's; lengths were checked, and operands are four bytes each.
+                unsafe {
+                    let from = from.values.as_ptr().add(k).cast();
+                    S::transpose((from, from_row), (to.as_mut_ptr().cast(), self.row));
+                }
+                k += S::LANES;
+            }
+            for k in k..num_operands {
+                let column = &mut self.values[k * self.row + start..][..num];
+                for (i, value) in column.iter_mut().enumerate() {
+                    *value = from.values[i * from.row + k];
+                }
+            }
+        }
+    }
+}
+
 /// What products with keys or values sum over.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sums {
@@ -282,17 +314,8 @@ impl<T: Word> Packed<T> {
         // SAFETY: the caller's.
         unsafe { self.rows.read::<S>(view, place, first) };
         let Some(columns) = &mut self.columns else { return };
-        // Some rows at a time, so that whole lines of the cache are written.
-        for start in (0..len).step_by(MAX_LANES) {
-            let num = MAX_LANES.min(len - start);
-            let rows = self.rows.along(first + start, 0);
-            for k in 0..width.div_ceil(T::VALUES) {
-                let column = &mut columns.values[k * columns.row + first + start..][..num];
-                for (i, value) in column.iter_mut().enumerate() {
-                    *value = rows.values[i * rows.row + k];
-                }
-            }
-        }
+        // SAFETY: the caller's.
+        unsafe { columns.write::<S>(&self.rows, first..first + len, width.div_ceil(T::VALUES)) };
     }
 
     /// Makes operands across all rows that were read, where they are needed.

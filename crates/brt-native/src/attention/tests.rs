@@ -103,6 +103,33 @@ fn check_nan(level: Level, kind: Kind, len: i64) {
     assert!(is(&of_last_block.isfinite()), "{level:?} {kind:?}: keys of the block after it");
 }
 
+/// Heads that follow each other in one scratch have nothing of each other, not even what is no number.
+#[test]
+fn heads_stay_apart() {
+    let windowed = |len, width| Case::windowed(2, 1, 3, len, width);
+    let unmasked = Case { batch: 1, ..Case::unmasked(2, 13, 21, 40) };
+    let shared = Case { key_blocks: 1, ..unmasked };
+    Level::each(|level| {
+        for case in [windowed(9, 5), windowed(63, 33), unmasked, shared] {
+            for kind in KINDS {
+                let case = Case { kind, ..case };
+                let of_others = |first: f64| {
+                    tch::manual_seed(4);
+                    let inputs = case.inputs();
+                    for x in inputs.iter().filter(|x| x.dim() >= 4) {
+                        let _ = x.detach().select(-3, 0).fill_(first);
+                    }
+                    let read = case.fused(&inputs, None).select(2, 1);
+                    read.square().sum(Kind::Float).backward();
+                    let gradients = inputs.iter().filter(|x| x.dim() >= 4).map(|x| x.grad().select(-3, 1));
+                    [read.detach()].into_iter().chain(gradients).collect::<Vec<_>>()
+                };
+                assert_eq!(of_others(f64::NAN), of_others(0.5), "{level:?}: {case:?}");
+            }
+        }
+    });
+}
+
 /// A gradient that is the same everywhere comes without memory of its own; heads may lie in any order.
 #[test]
 fn any_strides_are_read() {

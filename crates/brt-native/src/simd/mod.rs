@@ -163,6 +163,19 @@ pub(crate) trait Simd: Copy {
     unsafe fn exp2_of_whole(self) -> Self;
     /// The sum of its values.
     unsafe fn sum(self) -> f32;
+    /// Transposes a square of as many rows as a vector has values, between rows of these lengths; no bit of them changes.
+    ///
+    /// # Safety
+    /// The instruction set is there, and `LANES` values can be read at each row, and written at each.
+    #[inline(always)]
+    unsafe fn transpose((from, from_row): (*const f32, usize), (to, to_row): (*mut f32, usize)) {
+        for i in 0..Self::LANES {
+            for j in 0..Self::LANES {
+                // SAFETY: the caller's.
+                unsafe { *to.add(j * to_row + i) = *from.add(i * from_row + j) };
+            }
+        }
+    }
 }
 
 /// Returns `e^x` of values up to 0, within two units in the last place; 2⁻¹²⁶ for those below −87.3.

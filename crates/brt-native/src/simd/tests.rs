@@ -1,4 +1,4 @@
-//! Rounding and exponentials at each level.
+//! Rounding, exponentials and squares at each level.
 
 use tch::{Kind, Tensor};
 
@@ -85,5 +85,32 @@ fn exponentials_of_nan() {
         let mut values = [f32::NAN; 16];
         unsafe { exponentials(&mut values) };
         assert!(values.iter().all(|x| x.is_nan()), "{level:?}: {values:?}");
+    });
+}
+
+kernel! {
+    unsafe fn transposed(from: &[f32], to: &mut [f32], side: &mut usize) = transposed_by
+}
+
+#[inline(always)]
+unsafe fn transposed_by<S: Simd>(from: &[f32], to: &mut [f32], side: &mut usize) {
+    *side = S::LANES;
+    unsafe { S::transpose((from.as_ptr(), ROW), (to.as_mut_ptr(), ROW + 1)) };
+}
+
+/// Longer than a square of any level.
+const ROW: usize = 19;
+
+#[test]
+fn squares_are_transposed() {
+    Level::each(|level| {
+        let from: Vec<f32> = (0..MAX_LANES * ROW).map(|i| i as f32).collect();
+        let (mut to, mut side) = (vec![-1.; MAX_LANES * (ROW + 1)], 0);
+        unsafe { transposed(&from, &mut to, &mut side) };
+        for (at, got) in to.into_iter().enumerate() {
+            let (i, j) = (at / (ROW + 1), at % (ROW + 1));
+            let expected = if i < side && j < side { from[j * ROW + i] } else { -1. };
+            assert_eq!(got, expected, "{level:?}: row {i}, column {j}");
+        }
     });
 }

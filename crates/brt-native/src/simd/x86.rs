@@ -7,7 +7,7 @@ use super::{Element, Operand, Pair, Simd, Word};
 /// Implements [`Simd`] by one instruction for each method.
 macro_rules! simd {
     ($name:ident($vector:ty), $bfloat16:ty, $lanes:literal, $panel:literal, $load:ident, $store:ident, $splat:ident, $add:ident,
-     $mul:ident, $max:ident, $fma:ident, $round:expr, $exp2:expr, $sum:expr, $load_bfloat16:ident, $store_bfloat16:ident) => {
+     $mul:ident, $max:ident, $fma:ident, $round:expr, $exp2:expr, $sum:expr, $load_bfloat16:ident, $store_bfloat16:ident $(, $transpose:ident)?) => {
         /// Vector of one instruction set.
         #[derive(Debug, Clone, Copy)]
         pub(crate) struct $name($vector);
@@ -66,6 +66,10 @@ macro_rules! simd {
             unsafe fn sum(self) -> f32 {
                 unsafe { $sum(self.0) }
             }
+            $(#[inline(always)]
+            unsafe fn transpose(from: (*const f32, usize), to: (*mut f32, usize)) {
+                unsafe { $transpose(from, to) }
+            })?
         }
     };
 }
@@ -91,7 +95,8 @@ macro_rules! avx512 {
             exp2_512,
             _mm512_reduce_add_ps,
             load_bfloat16_512,
-            store_bfloat16_512
+            store_bfloat16_512,
+            transpose_512
         );
     };
 }
@@ -157,6 +162,40 @@ unsafe fn store_bfloat16_512(x: __m512, to: *mut u16) {
     let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
     // SAFETY: the caller's.
     unsafe { _mm256_storeu_si256(to.cast(), halves) }
+}
+
+/// Pairs of rows, then fours, then halves of vectors.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn transpose_512((from, from_row): (*const f32, usize), (to, to_row): (*mut f32, usize)) {
+    let mut pairs = [_mm512_setzero_pd(); 16];
+    for i in (0..16).step_by(2) {
+        // SAFETY: the caller's.
+        let rows = unsafe { [i, i + 1].map(|i| _mm512_loadu_ps(from.add(i * from_row))) };
+        pairs[i] = _mm512_castps_pd(_mm512_unpacklo_ps(rows[0], rows[1]));
+        pairs[i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(rows[0], rows[1]));
+    }
+    let mut fours = [_mm512_setzero_ps(); 16]; // Quarter L of 4i + j: column 4L + j of rows 4i to 4i + 3.
+    for i in (0..16).step_by(4) {
+        fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(pairs[i], pairs[i + 2]));
+        fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pairs[i], pairs[i + 2]));
+        fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(pairs[i + 1], pairs[i + 3]));
+        fours[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(pairs[i + 1], pairs[i + 3]));
+    }
+    for j in 0..4 {
+        let first = _mm512_shuffle_f32x4::<0b01_00_01_00>(fours[j], fours[4 + j]);
+        let second = _mm512_shuffle_f32x4::<0b01_00_01_00>(fours[8 + j], fours[12 + j]);
+        let third = _mm512_shuffle_f32x4::<0b11_10_11_10>(fours[j], fours[4 + j]);
+        let fourth = _mm512_shuffle_f32x4::<0b11_10_11_10>(fours[8 + j], fours[12 + j]);
+        // SAFETY: the caller's.
+        unsafe {
+            let column = |k: usize| to.add(k * to_row);
+            _mm512_storeu_ps(column(j), _mm512_shuffle_f32x4::<0b10_00_10_00>(first, second));
+            _mm512_storeu_ps(column(4 + j), _mm512_shuffle_f32x4::<0b11_01_11_01>(first, second));
+            _mm512_storeu_ps(column(8 + j), _mm512_shuffle_f32x4::<0b10_00_10_00>(third, fourth));
+            _mm512_storeu_ps(column(12 + j), _mm512_shuffle_f32x4::<0b11_01_11_01>(third, fourth));
+        }
+    }
 }
 
 #[target_feature(enable = "avx2")]

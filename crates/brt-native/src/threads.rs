@@ -16,17 +16,18 @@ pub(crate) const TASK_VALUES: usize = 1 << 16;
 /// The pool of the last number of threads that was asked for.
 static POOL: Mutex<Option<(usize, Arc<ThreadPool>)>> = Mutex::new(None);
 
-/// Runs of tasks that each thread gets on average, so that one that is late holds up nobody for long.
+/// Runs of tasks for each thread, so that one that is late holds up nobody for long.
 const RUNS_PER_THREAD: usize = 4;
 
-/// Calls `work` for runs of numbers that together are those below `num_tasks`: those of a run share their scratch.
+/// Calls `work` for runs of numbers that together are those below `num_tasks`: those of a run share their scratch. One thread
+/// gets one run; lengths differ by one at most.
 pub(crate) fn each_run(num_tasks: usize, work: impl Fn(Range<usize>) + Sync) {
-    let num_threads = tch::get_num_threads().max(1) as usize;
-    let len = match num_threads {
-        1 => num_tasks.max(1),
-        _ => num_tasks.div_ceil(RUNS_PER_THREAD * num_threads).max(1),
+    let most = match tch::get_num_threads().max(1) as usize {
+        1 => 1,
+        num_threads => RUNS_PER_THREAD * num_threads,
     };
-    each(num_tasks.div_ceil(len), |run| work(run * len..num_tasks.min((run + 1) * len)));
+    let num_runs = num_tasks.min(most);
+    each(num_runs, |run| work(run * num_tasks / num_runs..(run + 1) * num_tasks / num_runs));
 }
 
 /// Calls `work` for each number below `num_tasks`.
@@ -59,4 +60,32 @@ fn pool() -> Option<Arc<ThreadPool>> {
         *pool = Some((num_threads, Arc::new(built)));
     }
     pool.as_ref().map(|(_, pool)| Arc::clone(pool))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn runs_are_all_tasks_once() {
+        let _turn = crate::tests::take_turn();
+        let before = tch::get_num_threads();
+        for (num_threads, num_tasks) in [1, 2, 3].into_iter().flat_map(|n| [0, 1, 7, 9, 40].map(|m| (n, m))) {
+            tch::set_num_threads(num_threads);
+            let calls: Vec<AtomicUsize> = (0..num_tasks).map(|_| AtomicUsize::new(0)).collect();
+            let lens = Mutex::new(vec![]);
+            each_run(num_tasks, |run| {
+                lens.lock().expect("no thread has panicked").push(run.len());
+                run.for_each(|task| _ = calls[task].fetch_add(1, Ordering::Relaxed));
+            });
+            let case = format!("{num_tasks} tasks on {num_threads}");
+            assert!(calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 1), "{case}");
+            let lens = lens.into_inner().expect("no thread has panicked");
+            let shortest = lens.iter().min().copied().unwrap_or_default();
+            assert!(lens.iter().all(|len| *len <= shortest + 1), "{case}: {lens:?}");
+        }
+        tch::set_num_threads(before);
+    }
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::{
     head::{Job, KEYS, TILE_QUERIES, VALUES},
-    packed::{Logits, Packed, Rows, Sums},
+    packed::{Packed, Sums},
     rows,
+    scratch::{Logits, Rows},
     tile::{Factor, Into, ROWS, product},
     view::{Place, View},
 };
@@ -14,19 +15,19 @@ use crate::{
     simd::{Operand, Simd, Word, dot, kernel},
 };
 
-/// What the backward pass of one head writes.
+/// What the backward pass writes.
 pub(super) struct Gradients {
     pub(super) queries: View,
     pub(super) pieces: [View; 2],
     pub(super) before: Option<[View; 2]>,
 }
 
-/// What the backward pass of one head starts from.
+/// What the backward pass starts from.
 #[derive(Clone, Copy)]
 pub(super) struct Incoming<'a> {
     /// Of what the queries have read.
     pub(super) gradients: &'a View,
-    /// Of each head, block by block.
+    /// Of each head from the first one on, block by block.
     pub(super) log_sums: &'a [f32],
     pub(super) flow: Flow,
 }
@@ -87,10 +88,11 @@ impl Job {
             // SAFETY: the caller's.
             unsafe {
                 self.enter::<S, T>(&mut scratch.packed, place);
-                let Scratch { queries, gradients: of_read, .. } = scratch;
-                for (rows, view) in [(queries, &self.queries), (of_read, gradients)] {
+                for (rows, view) in
+                    [(&mut scratch.queries, &self.queries), (&mut scratch.gradients, gradients)]
+                {
                     rows.read::<S>(view, place, 0);
-                    rows.make_across::<S>(0..num_queries, 0..rows.row());
+                    rows.make_across::<S>(0..num_queries, 0..rows.row_len());
                 }
             }
             for start in (0..num_queries).step_by(TILE_QUERIES) {
@@ -144,7 +146,7 @@ impl Job {
             }
             self.clear_unseen(weights, queries.clone());
             self.clear_unseen(logits, queries.clone());
-            let columns = self.read_columns(&queries, logits.row());
+            let columns = self.read_columns(&queries, logits.row_len());
             weights.make_both::<S>(queries.len(), columns.clone());
             logits.make_both::<S>(queries.len(), columns);
             self.sums::<S, T>(logits, &packed[KEYS].rows, queries.clone(), query_gradients);
@@ -232,8 +234,8 @@ impl Job {
 }
 
 kernel! {
-    /// Writes the gradients of heads, by their number in `[B, H]`, and to each one's slot those of its bias and, in the end, of its
-    /// temperature.
+    /// Writes the gradients of heads, by their number in `[B, H]`; adds those of the bias to the slot of each, which holds zeros,
+    /// and that of the temperature to the slot's last value.
     ///
     /// # Safety
     /// No other thread uses these heads of `to` and `by_head`.
@@ -275,9 +277,9 @@ unsafe fn backward_heads<S: Simd, T: Operand<S>>(
     by_head: &Slots<f32>,
 ) {
     let mut scratch = Scratch::<T>::new(job);
-    let num_queries = job.num_blocks * job.queries.size()[0];
+    let of_head = job.num_blocks * job.queries.size()[0];
     for idx in heads {
-        let from = Incoming { log_sums: &from.log_sums[idx * num_queries..], ..from };
+        let from = Incoming { log_sums: &from.log_sums[idx * of_head..], ..from };
         // SAFETY: the caller's.
         unsafe {
             let (temperature, bias) =

@@ -1,18 +1,15 @@
-//! One head of one row of the batch, over all of its blocks.
+//! What both passes of one head share: keys and values of a block, logits, weighted sums.
 
 use std::ops::Range;
 
 use super::{
     band::Visible,
-    packed::{Logits, Packed, Rows, Sums},
-    rows,
+    packed::{Packed, Sums},
+    scratch::{Logits, Rows},
     tile::{Into, ROWS, product},
     view::{Floats, Place, View},
 };
-use crate::{
-    memory::Slots,
-    simd::{MAX_LANES, Operand, Simd, Word, kernel},
-};
+use crate::simd::{MAX_LANES, Operand, Simd, Word};
 
 /// Queries whose logits are kept at once.
 pub(super) const TILE_QUERIES: usize = 8 * ROWS;
@@ -106,79 +103,10 @@ impl Job {
     }
 
     /// Returns the columns of a tile of logits, whole vectors of a row, that products with any of them read.
-    pub(super) fn read_columns(&self, tile: &Range<usize>, row: usize) -> Range<usize> {
+    pub(super) fn read_columns(&self, tile: &Range<usize>, row_len: usize) -> Range<usize> {
         let (start, end) = (self.visible.keys(tile.start).start, self.visible.keys(tile.end - 1).end);
         let start = start.saturating_sub(ROWS);
-        start - start % MAX_LANES..(end + ROWS).next_multiple_of(MAX_LANES).min(row)
-    }
-
-    /// Reads all blocks of one head; writes what they read to `out`, and the logarithm of the sum of each query's
-    /// exponentials to `log_sums`, block by block.
-    ///
-    /// # Safety
-    /// The processor has the instruction set of `S`, and no other thread uses this head of `out`.
-    #[inline(always)]
-    unsafe fn forward<S: Simd, T: Operand<S>>(
-        &self,
-        scratch: &mut Scratch<T>,
-        [row, head]: [usize; 2],
-        out: &View,
-        log_sums: &mut [f32],
-    ) {
-        let num_queries = self.queries.size()[0];
-        for block in 0..self.num_blocks {
-            let place = Place { block, row, head };
-            // SAFETY: the caller's.
-            unsafe {
-                self.enter::<S, T>(&mut scratch.packed, place);
-                scratch.queries.read::<S>(&self.queries, place, 0);
-            }
-            let log_sums = &mut log_sums[block * num_queries..];
-            for start in (0..num_queries).step_by(TILE_QUERIES) {
-                let tile = start..num_queries.min(start + TILE_QUERIES);
-                // SAFETY: the caller's.
-                unsafe {
-                    let factors = self.weights::<S, T>(scratch, (tile.clone(), head), log_sums);
-                    let Scratch { packed, weights, read, .. } = scratch;
-                    self.sums::<S, T>(weights, &packed[VALUES].rows, tile.clone(), read);
-                    for (i, factor) in tile.zip(factors) {
-                        out.write::<S>(place, i, read.starting(i - start), factor);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Writes the weights of a tile of queries, each to be multiplied by the factor of its query, which is returned, and the
-    /// logarithms of their sums of exponentials to those of the block.
-    ///
-    /// # Safety
-    /// The processor has the instruction set of `S`.
-    #[inline(always)]
-    unsafe fn weights<S: Simd, T: Operand<S>>(
-        &self,
-        scratch: &mut Scratch<T>,
-        (tile, head): (Range<usize>, usize),
-        log_sums: &mut [f32],
-    ) -> [f32; TILE_QUERIES] {
-        let Scratch { packed, queries, weights, .. } = scratch;
-        let mut factors = [0.; TILE_QUERIES];
-        // SAFETY: the caller's.
-        unsafe {
-            self.logits::<S, T>(queries, &packed[KEYS], tile.clone(), weights);
-            for i in tile.clone() {
-                let at = i - tile.start;
-                let row = &mut weights.values.starting_mut(at)[self.visible.keys(i)];
-                (log_sums[i], factors[at]) =
-                    rows::softmax::<S>(row, self.temperature(head), self.bias(head, i));
-                if let Some(multiplier) = self.multiplier(head, i) {
-                    rows::multiply::<S>(row, multiplier);
-                }
-            }
-            self.clear_unseen(weights, tile.clone());
-            weights.make_along::<S>(tile.len(), self.read_columns(&tile, weights.row()));
-        }
-        factors
+        start - start % MAX_LANES..(end + ROWS).next_multiple_of(MAX_LANES).min(row_len)
     }
 
     /// Writes the products of a tile of queries with the keys that they see: some keys after the other, which stay in the
@@ -250,75 +178,18 @@ impl Job {
     /// odd tile, whose last row has no other to be an operand with.
     #[inline(always)]
     pub(super) fn clear_unseen<T: Word>(&self, weights: &mut Logits<T>, tile: Range<usize>) {
-        let (row, weights) = (weights.row(), &mut weights.values);
+        let (row_len, weights) = (weights.row_len(), &mut weights.values);
         if !tile.len().is_multiple_of(2) {
-            weights.starting_mut(tile.len())[..row].fill(0.);
+            weights.starting_mut(tile.len())[..row_len].fill(0.);
         }
         for i in tile.clone() {
             let first = i - (i - tile.start) % ROWS;
             let all = self.visible.keys_of_rows(first);
-            let all = all.start.saturating_sub(ROWS)..(all.end + ROWS).min(row);
-            let weights = &mut weights.starting_mut(i - tile.start)[..row];
+            let all = all.start.saturating_sub(ROWS)..(all.end + ROWS).min(row_len);
+            let weights = &mut weights.starting_mut(i - tile.start)[..row_len];
             let seen = self.visible.keys(i);
             weights[all.start..seen.start].fill(0.);
             weights[seen.end..all.end].fill(0.);
         }
-    }
-}
-
-/// Scratch of the forward pass.
-struct Scratch<T> {
-    packed: [Packed<T>; 2],
-    queries: Rows<T>,
-    /// Of [`TILE_QUERIES`] queries.
-    weights: Logits<T>,
-    read: Rows<f32>,
-}
-
-impl<T: Word> Scratch<T> {
-    fn new(job: &Job) -> Self {
-        let [num_queries, width] = job.queries.size();
-        Self {
-            packed: job.pack([Sums::Features, Sums::Keys]),
-            queries: Rows::zeros(num_queries, width),
-            weights: Logits::zeros(TILE_QUERIES, job.visible.num_keys),
-            read: Rows::zeros(TILE_QUERIES, width),
-        }
-    }
-}
-
-kernel! {
-    /// Reads heads, by their number in `[B, H]`.
-    ///
-    /// # Safety
-    /// No other thread uses these heads of `out` and `log_sums`.
-    pub(super) unsafe fn forward(job: &Job, heads: Range<usize>, out: &View, log_sums: &Slots<f32>) = forward_by
-}
-
-#[inline(always)]
-unsafe fn forward_by<S: Simd>(job: &Job, heads: Range<usize>, out: &View, log_sums: &Slots<f32>) {
-    // SAFETY: the caller's.
-    unsafe {
-        if S::Bfloat16::VALUES > 1 && job.is_bfloat16() {
-            forward_heads::<S, S::Bfloat16>(job, heads, out, log_sums);
-        } else {
-            forward_heads::<S, f32>(job, heads, out, log_sums);
-        }
-    }
-}
-
-/// # Safety
-/// The processor has the instruction set of `S`; as [`forward`].
-#[inline(always)]
-unsafe fn forward_heads<S: Simd, T: Operand<S>>(
-    job: &Job,
-    heads: Range<usize>,
-    out: &View,
-    log_sums: &Slots<f32>,
-) {
-    let mut scratch = Scratch::<T>::new(job);
-    for idx in heads {
-        // SAFETY: the caller's.
-        unsafe { job.forward::<S, T>(&mut scratch, job.head(idx), out, log_sums.of(idx)) };
     }
 }

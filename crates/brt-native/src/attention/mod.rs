@@ -2,9 +2,11 @@
 
 mod backward;
 mod band;
+mod forward;
 mod head;
 mod packed;
 mod rows;
+mod scratch;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -16,7 +18,8 @@ pub(crate) use self::rows::softmax;
 use self::{
     backward::{Flow, Gradients, Incoming, backward},
     band::{Band, Visible},
-    head::{Job, forward},
+    forward::forward,
+    head::Job,
     view::{Floats, View},
 };
 use crate::{
@@ -201,7 +204,7 @@ impl<'a> Attention<'a> {
         let log_sums = Tensor::empty([batch, heads, n, num_queries], (Kind::Float, Device::Cpu));
         let sums = Slots::<f32>::new(&log_sums, (n * num_queries) as usize);
         threads::each_run((batch * heads) as usize, |run| {
-            // SAFETY: each head is one task's.
+            // SAFETY: each head is in one run.
             unsafe { forward(&job, run, &out, &sums) }
         });
         (out.into_tensor(), wants_log_sums.then_some(log_sums))
@@ -260,7 +263,7 @@ impl Plan {
         let (log_sums, slots) = (Floats::new(log_sums), Slots::<f32>::new(&by_head, bias_len as usize + 1));
         let from = Incoming { gradients: &gradient, log_sums: log_sums.values(), flow: self.flow };
         threads::each_run((batch * heads) as usize, |run| {
-            // SAFETY: each head is one task's.
+            // SAFETY: each head is in one run.
             unsafe { backward(&job, run, from, &to, &slots) }
         });
         let by_head = by_head.sum_dim_intlist(0, false, Kind::Float); // [H, W + 1]

@@ -55,26 +55,37 @@ fn check_all_keys() {
     }
 }
 
-/// Two threads give what one gives, bit for bit.
+/// Two threads give what one gives, bit for bit, each with several heads one after the other.
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let cases = KINDS.into_iter().flat_map(|kind| [17, 63].map(|len| (kind, len)));
     Level::each(|level| {
         for (kind, len) in cases.clone() {
-            let case = Case { kind, ..Case::windowed(2, 3, 2, len, 8) };
-            assert_eq!(gradients_by(&case, 1), gradients_by(&case, 2), "{level:?} {kind:?} {len}");
+            let case = Case { kind, ..Case::windowed(2, 3, 3, len, 8) };
+            let gradients = |num_threads| with_threads(num_threads, || gradients(&case));
+            assert_eq!(gradients(1), gradients(2), "{level:?} {kind:?} {len}");
         }
     });
 }
 
-fn gradients_by(case: &Case, num_threads: i32) -> Vec<Tensor> {
-    let before = tch::get_num_threads();
-    tch::set_num_threads(num_threads);
+fn gradients(case: &Case) -> Vec<Tensor> {
     tch::manual_seed(2);
     let inputs = case.inputs();
     case.fused(&inputs, None).square().sum(Kind::Float).backward();
-    tch::set_num_threads(before);
     inputs.iter().map(Tensor::grad).collect()
+}
+
+/// Does something with a number of threads, and sets the number of before again, also when it panics.
+fn with_threads<T>(num_threads: i32, work: impl FnOnce() -> T) -> T {
+    struct Before(i32);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            tch::set_num_threads(self.0);
+        }
+    }
+    let _before = Before(tch::get_num_threads());
+    tch::set_num_threads(num_threads);
+    work()
 }
 
 /// What is no number is not lost: a query without gives a read without, and no other; keys that it does not see have a
@@ -107,25 +118,61 @@ fn check_nan(level: Level, kind: Kind, len: i64) {
 #[test]
 fn heads_stay_apart() {
     let windowed = |len, width| Case::windowed(2, 1, 3, len, width);
-    let unmasked = Case { batch: 1, ..Case::unmasked(2, 13, 21, 40) };
-    let shared = Case { key_blocks: 1, ..unmasked };
+    let unmasked = |num_queries| Case { batch: 1, ..Case::unmasked(2, num_queries, 21, 40) };
+    let cases = [
+        windowed(9, 5),
+        windowed(63, 33),
+        Case { is_before_detached: true, ..windowed(17, 16) },
+        Case { has_multiplier: true, ..windowed(17, 16) },
+        unmasked(13),
+        Case { key_blocks: 1, ..unmasked(53) },
+    ];
     Level::each(|level| {
-        for case in [windowed(9, 5), windowed(63, 33), unmasked, shared] {
-            for kind in KINDS {
-                let case = Case { kind, ..case };
-                let of_others = |first: f64| {
-                    tch::manual_seed(4);
-                    let inputs = case.inputs();
-                    for x in inputs.iter().filter(|x| x.dim() >= 4) {
-                        let _ = x.detach().select(-3, 0).fill_(first);
-                    }
-                    let read = case.fused(&inputs, None).select(2, 1);
-                    read.square().sum(Kind::Float).backward();
-                    let gradients = inputs.iter().filter(|x| x.dim() >= 4).map(|x| x.grad().select(-3, 1));
-                    [read.detach()].into_iter().chain(gradients).collect::<Vec<_>>()
-                };
-                assert_eq!(of_others(f64::NAN), of_others(0.5), "{level:?}: {case:?}");
-            }
+        for case in cases.into_iter().flat_map(|case| KINDS.map(|kind| Case { kind, ..case })) {
+            with_threads(1, || {
+                let [spoiled, whole] = [f64::NAN, 0.5].map(|value| of_middle_head(&case, value));
+                assert_eq!(spoiled, whole, "{level:?}: {case:?}");
+            });
+        }
+    });
+}
+
+/// Returns what the second of three heads reads, and all of its gradients, where the others have but one number.
+fn of_middle_head(case: &Case, others: f64) -> Vec<Tensor> {
+    tch::manual_seed(4);
+    let inputs = case.inputs();
+    let heads_axis = |x: &Tensor| if x.dim() >= 4 { x.dim() as i64 - 3 } else { 0 };
+    for x in &inputs {
+        for head in [0, 2] {
+            let _ = x.detach().select(heads_axis(x), head).fill_(others);
+        }
+    }
+    let read = case.fused(&inputs, case.multiplier().as_ref());
+    read.square().sum(Kind::Float).backward();
+    let gradients = inputs.iter().map(|x| (x, x.grad())).filter(|(_, gradient)| gradient.defined());
+    let gradients = gradients.map(|(x, gradient)| gradient.select(heads_axis(x), 1));
+    [read.detach().select(2, 1)].into_iter().chain(gradients).collect()
+}
+
+/// Kinds need not be alike: what stands before may be rounded already, or keys not at all.
+#[test]
+fn kinds_may_differ() {
+    Level::each(|level| {
+        tch::manual_seed(6);
+        let case = Case { kind: Kind::BFloat16, ..Case::windowed(2, 2, 2, 18, 24) };
+        let inputs = case.inputs();
+        let kinds: [&[usize]; 3] = [&[3, 4], &[0, 3, 4], &[1]];
+        let read = |which: &[usize], kind: Kind| {
+            let turn = |(idx, x): (usize, &Tensor)| {
+                if which.contains(&idx) { x.to_kind(Kind::BFloat16).to_kind(kind) } else { x.shallow_clone() }
+            };
+            let inputs: Vec<Tensor> = inputs.iter().enumerate().map(turn).collect();
+            tch::no_grad(|| case.fused(&inputs, None).to_kind(Kind::Double))
+        };
+        for which in kinds {
+            let [rounded, wide] = [Kind::BFloat16, Kind::Float].map(|kind| read(which, kind));
+            let error = (rounded - &wide).abs().max().double_value(&[]);
+            assert!(error <= 1e-2 * wide.abs().max().double_value(&[]), "{level:?} {which:?}: {error:e}");
         }
     });
 }

@@ -139,14 +139,14 @@ impl View {
     }
 }
 
-/// Writes `row · factor`.
+/// Writes a row, times `factor`.
 ///
 /// # Safety
 /// The processor has the instruction set of `S`, and so many values can be written at `to`.
 #[inline(always)]
 unsafe fn write_scaled<S: Simd, E: Element>(row: &[f32], factor: f32, to: *mut E) {
     let whole = row.len() - row.len() % S::LANES;
-    // SAFETY: the caller's; all reads end before the length.
+    // SAFETY: the caller's; nothing behind the length is read or written.
     unsafe {
         for j in (0..whole).step_by(S::LANES) {
             E::store::<S>(S::load(row.as_ptr().add(j)).mul(S::splat(factor)), to.add(j));

@@ -4,20 +4,31 @@ use super::Simd;
 
 /// Returns a bfloat16 as float32.
 #[inline(always)]
-pub(crate) fn of_bfloat16(bits: u16) -> f32 {
+pub(super) fn of_bfloat16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
 /// Rounds to bfloat16: to nearest, ties to even.
 #[inline(always)]
-pub(crate) fn to_bfloat16(value: f32) -> u16 {
+pub(super) fn to_bfloat16(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
     if value.is_nan() { 0x7fc0 } else { (rounded >> 16) as u16 }
 }
 
+/// Returns a row's bits where it is bfloat16.
+#[inline(always)]
+pub(super) fn bits<E: Element>(row: &[E]) -> Option<&[u16]> {
+    // SAFETY: values of this kind are two bytes, of which every pattern is valid.
+    let halves = || unsafe { std::slice::from_raw_parts(row.as_ptr().cast(), row.len()) };
+    (E::KIND == tch::Kind::BFloat16).then(halves)
+}
+
 /// A kind of number in memory.
-pub(crate) trait Element: Copy + Send + Sync {
+///
+/// # Safety
+/// Values are those of [`Self::KIND`].
+pub(crate) unsafe trait Element: Copy + Send + Sync {
     /// Its name in libtorch.
     const KIND: tch::Kind;
 
@@ -31,7 +42,8 @@ pub(crate) trait Element: Copy + Send + Sync {
     fn value(self) -> f32;
 }
 
-impl Element for f32 {
+// SAFETY: float32.
+unsafe impl Element for f32 {
     const KIND: tch::Kind = tch::Kind::Float;
 
     #[inline(always)]
@@ -54,8 +66,8 @@ impl Element for f32 {
     }
 }
 
-/// Bits of a bfloat16.
-impl Element for u16 {
+// SAFETY: bits of a bfloat16.
+unsafe impl Element for u16 {
     const KIND: tch::Kind = tch::Kind::BFloat16;
 
     #[inline(always)]

@@ -13,10 +13,11 @@ mod x86;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use self::element::{bits, of_bfloat16, to_bfloat16};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::x86::{Avx2, Avx512, Avx512Bf16};
 pub(crate) use self::{
-    element::{Element, of_bfloat16, to_bfloat16},
+    element::Element,
     operand::{Operand, Pair, Word},
     portable::Portable,
 };
@@ -122,8 +123,8 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// What a vector of one instruction set can do. Every method is a handful of instructions once it is inlined into a
-/// function that is compiled for that instruction set.
+/// What a vector of one instruction set can do. Every method but [`Simd::transpose`] is a handful of instructions once it is inlined
+/// into a function that is compiled for that instruction set.
 pub(crate) trait Simd: Copy {
     /// Values in a vector.
     const LANES: usize;
@@ -168,9 +169,9 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// The instruction set is there, and `LANES` values can be read at each row, and written at each.
     #[inline(always)]
-    unsafe fn transpose((from, from_row): (*const f32, usize), (to, to_row): (*mut f32, usize)) {
-        for i in 0..Self::LANES {
-            for j in 0..Self::LANES {
+    unsafe fn transpose((from, from_row): (*const u32, usize), (to, to_row): (*mut u32, usize)) {
+        for j in 0..Self::LANES {
+            for i in 0..Self::LANES {
                 // SAFETY: the caller's.
                 unsafe { *to.add(j * to_row + i) = *from.add(i * from_row + j) };
             }

@@ -1,6 +1,6 @@
 //! What products multiply: values in float32, or pairs in bfloat16.
 
-use super::{Element, Portable, Simd, of_bfloat16};
+use super::{Element, Portable, Simd, bits, of_bfloat16};
 
 /// What each lane of a product multiplies: one value, or two that stand next to each other in the sum.
 ///
@@ -41,6 +41,11 @@ unsafe impl Word for Pair {
 }
 
 impl Pair {
+    #[cfg(test)]
+    pub(super) fn of(values: [u16; 2]) -> Self {
+        Self(values)
+    }
+
     /// Returns its four bytes as they lie in memory.
     #[inline(always)]
     pub(super) fn bits(self) -> u32 {
@@ -112,7 +117,11 @@ impl<S: Simd> Operand<S> for f32 {
 impl Operand<Portable> for Pair {
     #[inline(always)]
     unsafe fn of_row<E: Element>(row: &[E], to: &mut [Self]) {
-        for (to, value) in Self::values_mut(to)[..row.len()].iter_mut().zip(row) {
+        let to = &mut Self::values_mut(to)[..row.len()];
+        if let Some(bits) = bits(row) {
+            return to.copy_from_slice(bits);
+        }
+        for (to, value) in to.iter_mut().zip(row) {
             *to = u16::of(value.value());
         }
     }

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{Element, Operand, Pair, Simd, Word};
+use super::{Element, Operand, Pair, Simd, Word, bits};
 
-/// Implements [`Simd`] by one instruction for each method.
+/// Implements [`Simd`] by one instruction or function for each method.
 macro_rules! simd {
     ($name:ident($vector:ty), $bfloat16:ty, $lanes:literal, $panel:literal, $load:ident, $store:ident, $splat:ident, $add:ident,
      $mul:ident, $max:ident, $fma:ident, $round:expr, $exp2:expr, $sum:expr, $load_bfloat16:ident, $store_bfloat16:ident $(, $transpose:ident)?) => {
@@ -67,7 +67,7 @@ macro_rules! simd {
                 unsafe { $sum(self.0) }
             }
             $(#[inline(always)]
-            unsafe fn transpose(from: (*const f32, usize), to: (*mut f32, usize)) {
+            unsafe fn transpose(from: (*const u32, usize), to: (*mut u32, usize)) {
                 unsafe { $transpose(from, to) }
             })?
         }
@@ -164,36 +164,46 @@ unsafe fn store_bfloat16_512(x: __m512, to: *mut u16) {
     unsafe { _mm256_storeu_si256(to.cast(), halves) }
 }
 
-/// Pairs of rows, then fours, then halves of vectors.
+/// Makes pairs of rows, of these fours, of these whole columns.
+///
+/// # Safety
+/// The processor has AVX-512, and 16 values can be read and written at each of 16 rows.
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn transpose_512((from, from_row): (*const f32, usize), (to, to_row): (*mut f32, usize)) {
-    let mut pairs = [_mm512_setzero_pd(); 16];
+unsafe fn transpose_512((from, from_row): (*const u32, usize), (to, to_row): (*mut u32, usize)) {
+    let mut pairs = [_mm512_setzero_si512(); 16];
     for i in (0..16).step_by(2) {
         // SAFETY: the caller's.
-        let rows = unsafe { [i, i + 1].map(|i| _mm512_loadu_ps(from.add(i * from_row))) };
-        pairs[i] = _mm512_castps_pd(_mm512_unpacklo_ps(rows[0], rows[1]));
-        pairs[i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(rows[0], rows[1]));
+        let (first, second) = unsafe {
+            (
+                _mm512_loadu_si512(from.add(i * from_row).cast()),
+                _mm512_loadu_si512(from.add((i + 1) * from_row).cast()),
+            )
+        };
+        pairs[i] = _mm512_unpacklo_epi32(first, second);
+        pairs[i + 1] = _mm512_unpackhi_epi32(first, second);
     }
-    let mut fours = [_mm512_setzero_ps(); 16]; // Quarter L of 4i + j: column 4L + j of rows 4i to 4i + 3.
+    let mut fours = [_mm512_setzero_si512(); 16]; // In quarter q of i + j: column 4q + j of rows i to i + 3.
     for i in (0..16).step_by(4) {
-        fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(pairs[i], pairs[i + 2]));
-        fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pairs[i], pairs[i + 2]));
-        fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(pairs[i + 1], pairs[i + 3]));
-        fours[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(pairs[i + 1], pairs[i + 3]));
+        fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+        fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
     }
     for j in 0..4 {
-        let first = _mm512_shuffle_f32x4::<0b01_00_01_00>(fours[j], fours[4 + j]);
-        let second = _mm512_shuffle_f32x4::<0b01_00_01_00>(fours[8 + j], fours[12 + j]);
-        let third = _mm512_shuffle_f32x4::<0b11_10_11_10>(fours[j], fours[4 + j]);
-        let fourth = _mm512_shuffle_f32x4::<0b11_10_11_10>(fours[8 + j], fours[12 + j]);
-        // SAFETY: the caller's.
-        unsafe {
-            let column = |k: usize| to.add(k * to_row);
-            _mm512_storeu_ps(column(j), _mm512_shuffle_f32x4::<0b10_00_10_00>(first, second));
-            _mm512_storeu_ps(column(4 + j), _mm512_shuffle_f32x4::<0b11_01_11_01>(first, second));
-            _mm512_storeu_ps(column(8 + j), _mm512_shuffle_f32x4::<0b10_00_10_00>(third, fourth));
-            _mm512_storeu_ps(column(12 + j), _mm512_shuffle_f32x4::<0b11_01_11_01>(third, fourth));
+        let low = _mm512_shuffle_i32x4::<0b01_00_01_00>(fours[j], fours[4 + j]);
+        let low_below = _mm512_shuffle_i32x4::<0b01_00_01_00>(fours[8 + j], fours[12 + j]);
+        let high = _mm512_shuffle_i32x4::<0b11_10_11_10>(fours[j], fours[4 + j]);
+        let high_below = _mm512_shuffle_i32x4::<0b11_10_11_10>(fours[8 + j], fours[12 + j]);
+        let columns = [
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(low, low_below),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(low, low_below),
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(high, high_below),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(high, high_below),
+        ];
+        for (q, column) in columns.into_iter().enumerate() {
+            // SAFETY: the caller's.
+            unsafe { _mm512_storeu_si512(to.add((4 * q + j) * to_row).cast(), column) };
         }
     }
 }
@@ -225,6 +235,9 @@ impl Operand<Avx512Bf16> for Pair {
     #[inline(always)]
     unsafe fn of_row<E: Element>(row: &[E], to: &mut [Self]) {
         let to = &mut Self::values_mut(to)[..row.len()];
+        if let Some(bits) = bits(row) {
+            return to.copy_from_slice(bits);
+        }
         let whole = row.len() - row.len() % 16;
         for j in (0..whole).step_by(16) {
             // SAFETY: the caller's; lengths were checked.

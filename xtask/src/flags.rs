@@ -5,7 +5,7 @@ xflags::xflags! {
     cmd xtask {
         /// Find libtorch, or download it (0.55 GB down, 0.5 GB kept), and put it at `.libtorch` for cargo.
         ///
-        /// Looks at LIBTORCH, LIBTORCH_USE_PYTORCH and the PyTorch of the active python3, in this order.
+        /// Looks at LIBTORCH_USE_PYTORCH, LIBTORCH and the PyTorch of the active python3, in this order.
         cmd setup {
             /// Look again, and download again, even where `.libtorch` is whole; with --nccl, the headers.
             optional --force
@@ -22,7 +22,7 @@ xflags::xflags! {
             /// Below 32 minutes less of each held-out document is scored. Without this flag the configurations
             /// decide, and the result can be reproduced.
             optional --minutes minutes: f64
-            /// The text: `code`, `books` or `folder:PATH`. Default: code.
+            /// The text, as `brt data prepare --corpus` takes it. Default: code.
             optional --corpus corpus: String
             /// Number of seeds per contestant. Default: 1.
             optional --seeds seeds: u64

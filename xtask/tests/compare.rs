@@ -135,7 +135,7 @@ fn flags_that_cannot_be_are_errors_of_one_line() {
         (&["--contestants", "slid"][..], "has no slid.toml, only rec_fixed_skip, slide, xl, xl_long"),
         (&["--contestants", "xl,xl"], "--contestants: xl is named twice"),
         (&["--minutes", "0"], "--minutes: expected a number above 0, got 0"),
-        (&["--corpus", "pg20"], "--corpus: expected code, books or folder:PATH, got pg20"),
+        (&["--corpus", "pg20"], "--corpus: expected code, books, latex, FORMAT:PATH or a path, got pg20"),
         (&["--jobs", "0"], "--seeds and --jobs: expected at least 1, got 0"),
     ] {
         let (code, _, stderr) = fixture.compare(args);

@@ -101,7 +101,7 @@ fn read_plan(out: &Path, request: &Request) -> Result<Option<Plan>> {
     if !path.exists() {
         return Ok(None);
     }
-    let plan: Plan = read_json(&path, "the plan of a comparison")
+    let mut plan: Plan = read_json(&path, "the plan of a comparison")
         .or_else(|why| fail(format!("{why}: choose another --out, or delete {}", out.display())))?;
     let differences = plan.request.differences(request);
     if !differences.is_empty() {
@@ -111,6 +111,7 @@ fn read_plan(out: &Path, request: &Request) -> Result<Option<Plan>> {
             differences.join(", ")
         ));
     }
+    plan.request.configs.clone_from(&request.configs);
     Ok(Some(plan))
 }
 

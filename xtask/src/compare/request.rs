@@ -29,7 +29,8 @@ pub(super) struct Request {
     pub(super) seeds: u64,
     /// Names of the contestants' configurations.
     pub(super) contestants: Vec<String>,
-    /// Folder of the configurations.
+    /// Folder of the configurations: not kept, for their texts are.
+    #[serde(skip)]
     pub(super) configs: PathBuf,
     /// Number of runs at a time, where the user said one.
     pub(super) jobs: Option<usize>,
@@ -41,8 +42,11 @@ impl Request {
     /// Checks the flags and reads the configuration files.
     pub(super) fn new(root: &Path, flags: &flags::Compare) -> Result<Self> {
         let corpus = flags.corpus.clone().unwrap_or_else(|| "code".into());
-        if !matches!(corpus.as_str(), "code" | "books") && !corpus.starts_with("folder:") {
-            return fail(format!("--corpus: expected code, books or folder:PATH, got {corpus}"));
+        let is_named = matches!(corpus.as_str(), "code" | "books" | "latex");
+        if !is_named && !corpus.contains(':') && !Path::new(&corpus).exists() {
+            return fail(format!(
+                "--corpus: expected code, books, latex, FORMAT:PATH or a path, got {corpus}"
+            ));
         }
         if let Some(minutes) = flags.minutes.filter(|minutes| !minutes.is_finite() || *minutes <= 0.) {
             return fail(format!("--minutes: expected a number above 0, got {minutes}"));
@@ -80,13 +84,11 @@ impl Request {
 
     /// Returns the corpus as part of a folder's name.
     pub(super) fn corpus_name(&self) -> String {
-        match self.corpus.strip_prefix("folder:") {
-            None => self.corpus.clone(),
-            Some(path) => {
-                let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
-                format!("folder-{name}")
-            }
-        }
+        let (format, path) = match self.corpus.split_once(':') {
+            Some((format, path)) => (format!("{format}-"), path),
+            None => (String::new(), self.corpus.as_str()),
+        };
+        format!("{format}{}", Path::new(path).file_name().unwrap_or_default().to_string_lossy())
     }
 
     /// Returns the names of the flags, and configurations, in which two requests differ.
@@ -97,7 +99,6 @@ impl Request {
         note(self.corpus != other.corpus, "--corpus");
         note(self.seeds != other.seeds, "--seeds");
         note(self.contestants != other.contestants, "--contestants");
-        note(self.configs != other.configs, "--configs");
         note(self.jobs != other.jobs, "--jobs");
         for (name, text) in &self.config_texts {
             note(other.config_texts.get(name).is_some_and(|other| other != text), &format!("{name}.toml"));

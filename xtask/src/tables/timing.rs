@@ -120,10 +120,10 @@ impl Timings {
     }
 
     /// Returns the ratio of the times of two rows; each was measured against the baseline, so their intervals add up.
-    /// Nothing where they were measured under different conditions.
+    /// Nothing where one was not measured, or they were under different conditions.
     pub(super) fn ratio(&self, row: &str, other: &str) -> Option<Ratio> {
         if row == other {
-            return Some(Ratio { value: 1., interval: Some([1., 1.]) });
+            return self.row(row).map(|_| Ratio { value: 1., interval: Some([1., 1.]) });
         }
         let conditions = |row: &str| self.by_row.get(row).map(conditions);
         let is_alike = [row, other].contains(&self.baseline.as_str()) || conditions(row) == conditions(other);
@@ -217,6 +217,13 @@ fn take(brt: &Path, request: &Request, baseline: &str, row: &str) -> Result<Timi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_without_step_times_has_no_ratio() {
+        let timings = Timings { baseline: "slide".into(), ..Timings::default() };
+        assert_eq!(timings.ratio("slide", "slide"), None);
+        assert_eq!(timings.ratio("slide_16d", "slide_16d"), None);
+    }
 
     #[test]
     fn quotients_of_ratios() {

@@ -24,6 +24,8 @@ xflags::xflags! {
             optional --minutes minutes: f64
             /// The text, as `brt data prepare --corpus` takes it. Default: code.
             optional --corpus corpus: String
+            /// Folder of a prepared corpus, instead; its tokenizer must be bytes, or the configurations of its size.
+            optional --data data: PathBuf
             /// Number of seeds per contestant. Default: 1.
             optional --seeds seeds: u64
             /// Names of configurations, separated by commas. Default: xl,slide,rec_fixed_skip.

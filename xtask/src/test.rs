@@ -85,7 +85,8 @@ fn comparison(root: &Path) -> Result {
     }
     let (minutes, out_flag) = (Some(1.), Some(out.clone()));
     let (corpus, seeds, contestants, configs, jobs) = (None, None, None, None, None);
-    let flags = flags::Compare { minutes, corpus, seeds, contestants, configs, out: out_flag, jobs };
+    let flags =
+        flags::Compare { minutes, corpus, data: None, seeds, contestants, configs, out: out_flag, jobs };
     compare::run(root, &flags)?;
     check_report(&out)
 }

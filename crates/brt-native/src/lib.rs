@@ -97,6 +97,19 @@ mod tests {
         DRAWING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Does something with a number of threads, and sets the number of before again, also when it panics.
+    pub(crate) fn with_threads<T>(num_threads: i32, work: impl FnOnce() -> T) -> T {
+        struct Before(i32);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                tch::set_num_threads(self.0);
+            }
+        }
+        let _before = Before(tch::get_num_threads());
+        tch::set_num_threads(num_threads);
+        work()
+    }
+
     /// A segment that is computed again has the same outputs and gradients, those of parameters that it reads too; what is
     /// inside it is computed once in each pass.
     #[test]

@@ -7,6 +7,8 @@ use brt_report::{
     PositionBucket, RunResult, StateRule, TimingResult, TrainingFacts,
 };
 
+use crate::runs::Corpus;
+
 use super::{
     plan::{Plan, PlannedRun},
     request::Request,
@@ -23,6 +25,8 @@ pub(super) fn request(
     Request {
         minutes,
         corpus: "code".into(),
+        corpus_name: "code".into(),
+        source: Corpus::Named("code".into()),
         seeds,
         contestants: contestants.iter().map(|name| (*name).to_owned()).collect(),
         configs: "configs".into(),

@@ -33,9 +33,9 @@ pub(super) fn report(report: &Report, plots: &[(&str, String)]) -> String {
 pub(super) fn title(report: &Report) -> String {
     match &report.plan.challenger {
         Some(challenger) => {
-            format!("{challenger} against {} on {}", report.plan.baseline, report.plan.request.corpus)
+            format!("{challenger} against {} on {}", report.plan.baseline, report.plan.request.corpus_name)
         }
-        None => format!("{} on {}", report.plan.baseline, report.plan.request.corpus),
+        None => format!("{} on {}", report.plan.baseline, report.plan.request.corpus_name),
     }
 }
 

@@ -23,7 +23,9 @@ use brt_report::{read_json, write_json};
 
 use crate::{
     failure::{Context, Failure, INTERRUPTED, Result, fail},
-    flags, runs, tools, ui,
+    flags,
+    runs::{self, Corpus},
+    tools, ui,
 };
 use plan::Plan;
 pub(crate) use report::Report;
@@ -49,11 +51,13 @@ fn compare(root: &Path, flags: &flags::Compare) -> Result {
     let planned = read_plan(&out, &request)?;
     runs::handle_interrupts()?;
     let brt = tools::brt(root)?;
-    let data = out.join("corpus");
+    let data = request.source.folder(&out);
     let plan = match planned {
         Some(plan) => plan,
         None => {
-            tools::prepare_corpus(root, &brt, &request.corpus, None, &data)?;
+            if let Corpus::Named(name) = &request.source {
+                tools::prepare_corpus(root, &brt, name, None, &data)?;
+            }
             let timing = prepare::timing(&brt, &request, &data, &out)?;
             let plan = Plan::new(request, tools::num_cpus(), timing)?;
             write_json(&out.join("plan.json"), &plan)?;
@@ -90,7 +94,7 @@ fn finish(report: &Report, out: &Path) -> Result {
 
 fn out_folder(root: &Path, flags: &flags::Compare, request: &Request) -> Result<PathBuf> {
     let budget = request.minutes.map_or(String::new(), |minutes| format!("-{minutes}min"));
-    let name = format!("runs/compare-{}{budget}", request.corpus_name());
+    let name = format!("runs/compare-{}{budget}", request.corpus_name);
     let out = flags.out.clone().unwrap_or_else(|| root.join(name));
     std::path::absolute(&out).context(|| format!("--out {}", out.display()))
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::{Result, fail},
-    flags, runs,
+    flags,
+    runs::{self, Corpus, keys},
 };
 
 /// The contestants where the user names none.
@@ -23,8 +24,13 @@ pub(super) const TIMING_ONLY: &str = "xl_long";
 pub(super) struct Request {
     /// Wall time of all runs together, where it decides the number of steps.
     pub(super) minutes: Option<f64>,
-    /// Corpus as `brt data prepare` names it.
+    /// Where the text comes from, with whole paths.
     pub(super) corpus: String,
+    /// The same for readers.
+    #[serde(default)]
+    pub(super) corpus_name: String,
+    #[serde(skip)]
+    pub(super) source: Corpus,
     /// Number of seeds per contestant; they count from 1.
     pub(super) seeds: u64,
     /// Names of the contestants' configurations.
@@ -41,13 +47,7 @@ pub(super) struct Request {
 impl Request {
     /// Checks the flags and reads the configuration files.
     pub(super) fn new(root: &Path, flags: &flags::Compare) -> Result<Self> {
-        let corpus = flags.corpus.clone().unwrap_or_else(|| "code".into());
-        let is_named = matches!(corpus.as_str(), "code" | "books" | "latex");
-        if !is_named && !corpus.contains(':') && !Path::new(&corpus).exists() {
-            return fail(format!(
-                "--corpus: expected code, books, latex, FORMAT:PATH or a path, got {corpus}"
-            ));
-        }
+        let source = Corpus::new(flags.corpus.as_deref(), flags.data.as_deref())?;
         if let Some(minutes) = flags.minutes.filter(|minutes| !minutes.is_finite() || *minutes <= 0.) {
             return fail(format!("--minutes: expected a number above 0, got {minutes}"));
         }
@@ -69,7 +69,8 @@ impl Request {
         let configs = flags.configs.clone().unwrap_or_else(|| root.join("benchmarks/configs/compare"));
         let config_texts = read_configs(&configs, &contestants)?;
         let (minutes, jobs) = (flags.minutes, flags.jobs);
-        Ok(Self { minutes, corpus, seeds, contestants, configs, jobs, config_texts })
+        let (corpus, corpus_name) = (source.to_string(), source.short_name());
+        Ok(Self { minutes, corpus, corpus_name, source, seeds, contestants, configs, jobs, config_texts })
     }
 
     /// Returns the number of runs at a time on a machine with that many processors.
@@ -82,26 +83,18 @@ impl Request {
         self.configs.join(format!("{name}.toml"))
     }
 
-    /// Returns the corpus as part of a folder's name.
-    pub(super) fn corpus_name(&self) -> String {
-        let (format, path) = match self.corpus.split_once(':') {
-            Some((format, path)) => (format!("{format}-"), path),
-            None => (String::new(), self.corpus.as_str()),
-        };
-        format!("{format}{}", Path::new(path).file_name().unwrap_or_default().to_string_lossy())
-    }
-
     /// Returns the names of the flags, and configurations, in which two requests differ.
     pub(super) fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = vec![];
         let mut note = |differs: bool, name: &str| found.extend(differs.then(|| name.to_owned()));
         note(self.minutes != other.minutes, "--minutes");
-        note(self.corpus != other.corpus, "--corpus");
+        note(self.corpus != other.corpus, "--corpus or --data");
         note(self.seeds != other.seeds, "--seeds");
         note(self.contestants != other.contestants, "--contestants");
         note(self.jobs != other.jobs, "--jobs");
         for (name, text) in &self.config_texts {
-            note(other.config_texts.get(name).is_some_and(|other| other != text), &format!("{name}.toml"));
+            let other = other.config_texts.get(name);
+            note(other.is_some_and(|other| !keys(other).eq(keys(text))), &format!("{name}.toml"));
         }
         found
     }

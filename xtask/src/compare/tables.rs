@@ -124,7 +124,7 @@ pub(super) fn positions(report: &Report) -> Option<Table> {
 /// Returns what the numbers stand on, as names and values.
 pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let plan = &report.plan;
-    let mut facts = vec![("corpus", plan.request.corpus.clone())];
+    let mut facts = vec![("corpus", plan.request.corpus_name.clone())];
     let Some(result) = report.results().next() else { return facts };
     facts.push(("corpus manifest, SHA-256", result.corpus_sha256.clone()));
     if let Some(entry) = report.statistics.contestants.first() {

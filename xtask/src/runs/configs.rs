@@ -29,6 +29,11 @@ fn read_into(folder: &Path, prefix: &str, texts: &mut BTreeMap<String, String>) 
     Ok(())
 }
 
+/// Returns the lines of a configuration that say something.
+pub(crate) fn keys(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

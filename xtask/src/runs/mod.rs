@@ -1,6 +1,7 @@
 //! Processes of `brt train`: starts them, waits for them, reads what they leave, and passes Ctrl-C on.
 
 mod configs;
+mod corpus;
 mod progress;
 
 use std::{
@@ -18,7 +19,8 @@ use brt_report::{RunResult, read_json};
 
 use self::progress::{Progress, Watched};
 pub(crate) use self::{
-    configs::{TABLES_FILE, read_configs},
+    configs::{TABLES_FILE, keys, read_configs},
+    corpus::Corpus,
     progress::duration,
 };
 use crate::failure::{Context, INTERRUPTED, Result};

@@ -21,16 +21,12 @@ mod work;
 
 use std::{fs, path::Path};
 
-use self::{
-    paper::Paper,
-    records::Records,
-    request::{Corpus, Request},
-    timing::Timings,
-    work::Work,
-};
+use self::{paper::Paper, records::Records, request::Request, timing::Timings, work::Work};
 use crate::{
     failure::{Context, Failure, INTERRUPTED, Result},
-    flags, runs, tools, ui,
+    flags,
+    runs::{self, Corpus},
+    tools, ui,
 };
 
 /// Makes what is missing of the tables, and writes their report.

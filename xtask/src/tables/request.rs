@@ -15,7 +15,7 @@ use super::{
 use crate::{
     failure::{Context, Result, fail},
     flags,
-    runs::Slot,
+    runs::{Corpus, Slot, keys},
     tools,
 };
 
@@ -46,15 +46,6 @@ pub(super) struct Only {
     rows: Vec<String>,
 }
 
-/// Where the text comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Corpus {
-    /// To be prepared, by its name for `brt data prepare`.
-    Named(String),
-    /// The folder of a prepared corpus.
-    Prepared(PathBuf),
-}
-
 /// `plan.json`: what may not change between two starts in one folder, and the commands of those that trained.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Plan {
@@ -78,11 +69,7 @@ impl Request {
         }
         let folder = flags.configs.clone().unwrap_or_else(|| root.join("benchmarks/configs").join(preset));
         let experiments = Experiments::load(&folder)?;
-        let corpus = match (&flags.corpus, &flags.data) {
-            (Some(_), Some(_)) => return fail("--corpus and --data: expected one of them, got both"),
-            (_, Some(data)) => Corpus::Prepared(std::path::absolute(data).context(|| "--data".into())?),
-            (name, None) => Corpus::Named(name.clone().unwrap_or_else(|| "code".into())),
-        };
+        let corpus = Corpus::new(flags.corpus.as_deref(), flags.data.as_deref())?;
         let budget = match flags.budget.as_deref().map(str::parse::<Budget>).transpose() {
             Ok(budget) => budget.or(experiments.file.budget),
             Err(why) => return fail(format!("--budget: {why}")),
@@ -104,10 +91,7 @@ impl Request {
 
     /// Returns the folder of the prepared corpus.
     pub(super) fn data(&self) -> PathBuf {
-        match &self.corpus {
-            Corpus::Named(_) => self.out.join("corpus"),
-            Corpus::Prepared(folder) => folder.clone(),
-        }
+        self.corpus.folder(&self.out)
     }
 
     /// Returns the wanted tables.
@@ -190,32 +174,6 @@ impl Plan {
             note(other.is_some_and(|other| !keys(other).eq(keys(text))), &format!("{name}.toml"));
         }
         found
-    }
-}
-
-/// Returns the lines of a configuration that say something.
-fn keys(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
-}
-
-impl Corpus {
-    /// Returns the corpus as part of a folder's name.
-    fn short_name(&self) -> String {
-        let (prefix, path) = match self {
-            Self::Named(name) => name.split_once(':').unwrap_or(("", name)),
-            Self::Prepared(folder) => ("", folder.to_str().unwrap_or("corpus")),
-        };
-        let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if prefix.is_empty() { name } else { format!("{prefix}-{name}") }
-    }
-}
-
-impl std::fmt::Display for Corpus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Named(name) => f.write_str(name),
-            Self::Prepared(folder) => write!(f, "{}", folder.display()),
-        }
     }
 }
 

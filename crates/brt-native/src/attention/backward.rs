@@ -1,4 +1,4 @@
-//! The backward pass of one head.
+//! The backward pass, head by head.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! The forward pass of one head.
+//! The forward pass, head by head.
 
 use std::ops::Range;
 

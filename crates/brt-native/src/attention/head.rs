@@ -36,7 +36,7 @@ pub(super) struct Job {
     pub(super) multiplier: Option<Floats>,
 }
 
-/// Keys or values of the blocks that are seen now.
+/// Places of keys, and of values, in what holds both.
 pub(super) const KEYS: usize = 0;
 pub(super) const VALUES: usize = 1;
 

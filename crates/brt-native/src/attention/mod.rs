@@ -71,8 +71,8 @@ pub fn has_attention(tensor: &Tensor) -> bool {
 /// softmax: a query that sees no key reads zeros. Sums and softmax are float32. Where queries, keys and values are bfloat16 and the
 /// processor multiplies such pairs, weights, gradients of logits and what stands before are rounded to it for their products.
 ///
-/// Only keys that a query sees cost anything. Memory beside inputs, output and their gradients is that of a few rows of
-/// logits for each thread; the backward pass computes them again.
+/// Only keys that a query sees cost anything. Memory beside inputs, output and their gradients is, for each thread, that of one
+/// block of one head and of a few rows of logits; the backward pass computes them again.
 ///
 /// # Shapes
 /// As the fields say; result: `[n, B, H, q, D]`, of the kind of the queries, laid out as `[n, B, q, H, D]`.

@@ -164,7 +164,7 @@ unsafe fn store_bfloat16_512(x: __m512, to: *mut u16) {
     unsafe { _mm256_storeu_si256(to.cast(), halves) }
 }
 
-/// Makes pairs of rows, of these fours, of these whole columns.
+/// Transposes a square of 16 rows: makes pairs of rows, of these fours, of these whole columns.
 ///
 /// # Safety
 /// The processor has AVX-512, and 16 values can be read and written at each of 16 rows.

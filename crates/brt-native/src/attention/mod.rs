@@ -146,7 +146,12 @@ impl<'a> Attention<'a> {
         for before in self.before.into_iter().flatten() {
             assert_eq!(size("before", before, 4), keys[1..], "before: expected one block of the keys");
         }
-        let (heads, num_keys) = (queries[2], self.num_keys());
+        self.check_numbers(queries[2], queries[3]);
+    }
+
+    /// Checks what there is for each head.
+    #[track_caller]
+    fn check_numbers(&self, heads: i64, num_queries: i64) {
         let numbers = [self.temperature, self.window.and_then(|window| window.bias), self.multiplier];
         for x in numbers.into_iter().flatten() {
             assert!(
@@ -168,7 +173,11 @@ impl<'a> Attention<'a> {
             assert_eq!(bias.size(), [heads, window.len], "bias: expected a value for each head and distance");
         }
         if let Some(multiplier) = self.multiplier {
-            assert_eq!(multiplier.size(), [heads, queries[3], num_keys], "multiplier: expected [H, q, keys]");
+            assert_eq!(
+                multiplier.size(),
+                [heads, num_queries, self.num_keys()],
+                "multiplier: expected [H, q, keys]"
+            );
         }
     }
 
@@ -232,7 +241,8 @@ impl Plan {
         tch::no_grad(|| self.gradients(gradient, saved))
     }
 
-    fn gradients(&self, gradient: &Tensor, saved: &[Tensor]) -> Vec<Option<Tensor>> {
+    /// Returns what was attended to, and the logarithms of the sums of exponentials.
+    fn inputs<'a>(&self, saved: &'a [Tensor]) -> (Attention<'a>, &'a Tensor) {
         let mut rest = saved.iter();
         let mut next = || rest.next().expect("a saved tensor for each input");
         let (queries, keys, values) = (next(), next(), next());
@@ -243,9 +253,15 @@ impl Plan {
         let log_sums = next();
         let multiplier = rest.next();
         let is_before_detached = self.flow == Flow::Stopped;
-        let inputs =
-            Attention { queries, temperature, keys, values, before, is_before_detached, window, multiplier };
+        (
+            Attention { queries, temperature, keys, values, before, is_before_detached, window, multiplier },
+            log_sums,
+        )
+    }
 
+    fn gradients(&self, gradient: &Tensor, saved: &[Tensor]) -> Vec<Option<Tensor>> {
+        let (inputs, log_sums) = self.inputs(saved);
+        let Attention { queries, keys, values, before, temperature, window, .. } = inputs;
         let (job, gradient) = (inputs.job(), View::new(gradient));
         let [n, batch, heads, _, _] = sizes(queries);
         let empty: fn(&Tensor) -> View = |like| View::empty(sizes(like), like);

@@ -128,6 +128,35 @@ fn an_interrupted_comparison_says_how_to_resume_and_does() {
     assert!(stdout.contains("rec_fixed_skip beats slide"), "{stdout}");
 }
 
+/// A text may be gone when its runs are there; plans of earlier versions name it in the user's words, and have no short name.
+#[test]
+fn a_comparison_of_a_text_that_is_gone_goes_on() {
+    let fixture = Fixture::new(ALL);
+    let text = fixture.path("books");
+    fs::create_dir(&text).unwrap();
+    let corpus = format!("folder:{}", text.display());
+    let args = ["--minutes", "60", "--corpus", &corpus];
+    let (code, _, stderr) = fixture.compare(&args);
+    assert_eq!(code, 0, "{stderr}");
+    let mut plan = fixture.json("plan.json");
+    let request = plan["request"].as_object_mut().unwrap();
+    assert_eq!(request.remove("corpus_name").unwrap(), "files-books");
+    request.insert("corpus".into(), corpus.clone().into());
+    fs::write(fixture.path("out/plan.json"), plan.to_string()).unwrap();
+
+    fs::remove_dir(&text).unwrap();
+    let (code, _, stderr) = fixture.compare(&args);
+    assert_eq!(code, 0, "{stderr}");
+    let report = fs::read_to_string(fixture.path("out/report.md")).unwrap();
+    assert!(report.starts_with("# rec_fixed_skip against slide on files-books\n"), "{report}");
+
+    fs::remove_dir_all(fixture.path("out")).unwrap();
+    let (code, _, stderr) = fixture.compare(&args);
+    let expected = format!("error: --corpus: no such file or folder: {}\n", text.display());
+    assert_eq!((code, stderr), (1, expected));
+    assert!(!fixture.path("out").exists());
+}
+
 #[test]
 fn flags_that_cannot_be_are_errors_of_one_line() {
     let fixture = Fixture::new(ALL);

@@ -46,9 +46,12 @@ pub(crate) fn run(root: &Path, flags: &flags::Compare) -> Result {
 fn compare(root: &Path, flags: &flags::Compare) -> Result {
     let request = Request::new(root, flags)?;
     let out = out_folder(root, flags, &request)?;
-    fs::create_dir_all(&out).context(|| format!("creating {}", out.display()))?;
-    // Before anything takes time: other flags than those of the plan are an error.
+    // Before anything takes time: other flags than those of the plan are an error, and a text that is not there.
     let planned = read_plan(&out, &request)?;
+    if planned.is_none() {
+        request.source.check()?;
+    }
+    fs::create_dir_all(&out).context(|| format!("creating {}", out.display()))?;
     runs::handle_interrupts()?;
     let brt = tools::brt(root)?;
     let data = request.source.folder(&out);
@@ -115,7 +118,10 @@ fn read_plan(out: &Path, request: &Request) -> Result<Option<Plan>> {
             differences.join(", ")
         ));
     }
+    // What a plan does not hold, or did not always.
     plan.request.configs.clone_from(&request.configs);
+    plan.request.corpus_name.clone_from(&request.corpus_name);
+    plan.request.source.clone_from(&request.source);
     Ok(Some(plan))
 }
 

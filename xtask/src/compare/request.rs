@@ -88,7 +88,7 @@ impl Request {
         let mut found = vec![];
         let mut note = |differs: bool, name: &str| found.extend(differs.then(|| name.to_owned()));
         note(self.minutes != other.minutes, "--minutes");
-        note(self.corpus != other.corpus, "--corpus or --data");
+        note(!Corpus::is_recorded_as(&other.corpus, &self.corpus), "--corpus or --data");
         note(self.seeds != other.seeds, "--seeds");
         note(self.contestants != other.contestants, "--contestants");
         note(self.jobs != other.jobs, "--jobs");

@@ -8,7 +8,7 @@ use std::{
 use crate::failure::{Context, Result, fail};
 
 /// What may stand before a path; `folder` is another word for `files`.
-const FORMATS: [&str; 8] = ["files", "folder", "tree", "raw", "jsonl", "parquet", "pg19", "latex"];
+const FORMATS: [&str; 9] = ["auto", "files", "folder", "tree", "raw", "jsonl", "parquet", "pg19", "latex"];
 
 /// A text. Paths are absolute, so that the same words in another folder are not taken for the same text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Corpus {
     pub(crate) fn new(name: Option<&str>, data: Option<&Path>) -> Result<Self> {
         match (name, data) {
             (Some(_), Some(_)) => fail("--corpus and --data: expected one of them, got both"),
-            (_, Some(data)) => Ok(Self::Prepared(existing("--data", data)?)),
+            (_, Some(data)) => Ok(Self::Prepared(whole("--data", data)?)),
             (Some(name), None) => Self::named(name),
             (None, None) => Ok(Self::default()),
         }
@@ -43,15 +43,39 @@ impl Corpus {
         let source = match name.split_once(':') {
             Some((format, path)) if FORMATS.contains(&format) => {
                 let format = if format == "folder" { "files" } else { format };
-                format!("{format}:{}", existing("--corpus", Path::new(path))?.display())
+                format!("{format}:{}", whole("--corpus", Path::new(path))?.display())
             }
-            _ if Path::new(name).exists() => existing("--corpus", Path::new(name))?.display().to_string(),
+            _ if Path::new(name).exists() || Path::new(name).is_absolute() => {
+                whole("--corpus", Path::new(name))?.display().to_string()
+            }
             _ => {
                 let expected = "code, books, latex, FORMAT:PATH or a path";
                 return fail(format!("--corpus: expected {expected}, got {name}"));
             }
         };
         Ok(Self::Named(source))
+    }
+
+    /// Fails where there is nothing to read: before anything is made of it, not where its runs are there.
+    pub(crate) fn check(&self) -> Result {
+        let (flag, path) = match self {
+            Self::Prepared(folder) => ("--data", folder.as_path()),
+            Self::Named(source) if Path::new(source).is_absolute() => ("--corpus", Path::new(source)),
+            Self::Named(source) => match source.split_once(':') {
+                Some((_, path)) => ("--corpus", Path::new(path)),
+                None => return Ok(()),
+            },
+        };
+        if path.exists() {
+            Ok(())
+        } else {
+            fail(format!("{flag}: no such file or folder: {}", path.display()))
+        }
+    }
+
+    /// Returns whether a text is the one that a plan recorded, perhaps in the words of the user.
+    pub(crate) fn is_recorded_as(text: &str, recorded: &str) -> bool {
+        text == recorded || Self::named(recorded).is_ok_and(|corpus| corpus.to_string() == text)
     }
 
     /// Returns the folder of the prepared corpus: of one that is prepared for the runs in `out`, inside of it.
@@ -66,7 +90,7 @@ impl Corpus {
     pub(crate) fn short_name(&self) -> String {
         let named = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match self {
-            Self::Prepared(folder) => named(folder),
+            Self::Prepared(folder) => format!("data-{}", named(folder)),
             Self::Named(source) if Path::new(source).is_absolute() => {
                 format!("path-{}", named(Path::new(source)))
             }
@@ -87,8 +111,11 @@ impl fmt::Display for Corpus {
     }
 }
 
-fn existing(flag: &str, path: &Path) -> Result<PathBuf> {
-    path.canonicalize().context(|| format!("{flag} {}", path.display()))
+/// Returns the whole path, without links where it is there.
+fn whole(flag: &str, path: &Path) -> Result<PathBuf> {
+    path.canonicalize()
+        .or_else(|_| std::path::absolute(path))
+        .context(|| format!("{flag} {}", path.display()))
 }
 
 #[cfg(test)]
@@ -121,7 +148,7 @@ mod tests {
         let prepared = Corpus::new(None, Some(&root.join("my:books"))).unwrap();
         assert_eq!(
             (prepared.short_name(), prepared.folder(&root)),
-            ("my:books".into(), root.join("my:books"))
+            ("data-my:books".into(), root.join("my:books"))
         );
         assert_eq!(Corpus::new(None, None).unwrap().folder(&root), root.join("corpus"));
     }
@@ -133,11 +160,9 @@ mod tests {
             refused("file:books")
                 .contains("expected code, books, latex, FORMAT:PATH or a path, got file:books")
         );
-        assert!(
-            refused("jsonl:/none/at/all").starts_with("--corpus /none/at/all: "),
-            "{}",
-            refused("jsonl:/none/at/all")
-        );
+        let gone = Corpus::new(Some("jsonl:/none/at/all"), None).unwrap().check().unwrap_err();
+        assert_eq!(gone.message, "--corpus: no such file or folder: /none/at/all");
+        assert!(Corpus::default().check().is_ok());
         assert!(Corpus::new(Some("code"), Some(Path::new("."))).is_err());
     }
 }

@@ -45,6 +45,7 @@ fn tables(root: &Path, request: &Request) -> Result {
     if request.report {
         return report(request, paper);
     }
+    request.corpus.check()?;
     fs::create_dir_all(&request.out).context(|| format!("creating {}", request.out.display()))?;
     let commands = request.keep(command())?;
     runs::handle_interrupts()?;

@@ -47,7 +47,7 @@ impl Records {
     /// Returns records without any run.
     pub(super) fn new(request: &Request, commands: Vec<String>, timings: Timings, paper: Paper) -> Self {
         let (file, only) = (request.experiments.file.clone(), request.only.tables.clone());
-        let corpus = request.corpus.to_string();
+        let corpus = request.corpus.short_name();
         let findings = fs::read_to_string(request.out.join(FINDINGS)).unwrap_or_default();
         let (results, whole, failures, words) = Default::default();
         Self { file, only, commands, findings, corpus, timings, results, whole, failures, words, paper }

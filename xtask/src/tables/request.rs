@@ -166,7 +166,7 @@ impl Plan {
     fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = vec![];
         let mut note = |differs: bool, name: &str| found.extend(differs.then(|| name.to_owned()));
-        note(self.corpus != other.corpus, "--corpus or --data");
+        note(!Corpus::is_recorded_as(&other.corpus, &self.corpus), "--corpus or --data");
         note(self.budget != other.budget, "--budget");
         note(self.set != other.set, "vocab_size or [set] in tables.toml");
         for (name, text) in &self.config_texts {
